@@ -5,6 +5,7 @@ else is an error that says what was got, what is allowed and what to do. Shape s
 """
 
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 Source = str | Path | Image.Image | np.ndarray | Tensor
 Color = tuple[float, float, float]
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "QOI")
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI")
 """Formats that are read; those whose reader starts another program (EPS) or that hold no picture are left out."""
 
 _RANGE_TOLERANCE = 1e-4
@@ -74,7 +75,7 @@ def read_images(
         raise ValueError(f"size={size}: allowed are 1 to {math.isqrt(max_pixels)} pixels (the root of max_pixels)")
     if len(background) != 3 or not all(0 <= v <= 1 for v in background):
         raise ValueError(f"background={background}: three values in [0, 1] are needed, such as (1, 1, 1) for white")
-    sources = [source] if isinstance(source, Source) else list(source)
+    sources = [source] if isinstance(source, (str, Path, Image.Image, np.ndarray, Tensor)) else list(source)
     if not sources:
         raise ValueError("no images: the sequence is empty")
     parts = []
@@ -210,7 +211,8 @@ def _read_file(path: Path, background: Color, frame: int | None, max_pixels: int
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
+            Image.init()
+            image = Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN])
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large ({error}): not decoded; shrink it first") from error
     except Exception as error:  # the format readers of PIL raise OSError, SyntaxError, struct.error and others
@@ -233,51 +235,61 @@ def _decode(image: Image.Image, name: str, background: Color, frame: int | None)
     """float32 [1, 3, H, W] of an opened PIL image."""
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photo with previews behind it
     if frames > 1 and frame is None:
-        raise ValueError(f"{name} is animated ({frames} frames): pass frame=0 for the first")
+        raise ValueError(f"{name} is animated or has several pages ({frames} frames): pass frame=0 for the first")
     if frame is not None and not 0 <= frame < frames:
         raise ValueError(f"{name} has frames 0 to {frames - 1}, got frame={frame}")
+    wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
     try:
         if frame:
             image.seek(frame)
-        depth = _hidden_depth(image)
+        deep = _too_deep(image)
         image.load()
         image = ImageOps.exif_transpose(image)
     except Exception as error:  # as above; a truncated file is an OSError
         raise ValueError(f"{name} cannot be decoded, it is damaged or truncated ({error})") from error
-    if depth:
-        raise ValueError(f"{name} has {depth} per color channel, more than 8 bit, which would be cut off: convert it")
-    return _composite(torch.from_numpy(_pixels(image, name))[None], background)
+    if deep:
+        raise ValueError(f"{name} has more than 8 bit per color channel, which would be cut off: convert it to 8 bit")
+    return _composite(torch.from_numpy(_pixels(image, name, wide))[None], background)
 
 
-def _hidden_depth(image: Image.Image) -> str:
-    """The raw mode of a color image with more than 8 bits per channel, which PIL cuts to 8 without a word."""
+def _too_deep(image: Image.Image) -> bool:
+    """True for a color image with more than 8 bits per channel, which PIL cuts to 8 without a word."""
     if image.mode in ("L", "I", "F") or image.mode.startswith("I;"):
-        return ""
+        return False
     for tile in getattr(image, "tile", None) or []:
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        raw = next((a for a in arguments if isinstance(a, str)), "")
-        deep_ppm = tile[0] in ("ppm", "ppm_plain") and any(isinstance(a, int) and a > 255 for a in arguments)
-        if ";16" in raw or deep_ppm:
-            return "16 bit" if not deep_ppm else "up to 16 bit"
-    return ""
+        if any(isinstance(a, str) and re.search(r";16[BLNS]", a) for a in arguments):
+            return True
+        if tile[0] in ("ppm", "ppm_plain") and any(isinstance(a, int) and a > 255 for a in arguments):
+            return True
+    name = getattr(image, "filename", "")
+    if image.format not in ("AVIF", "JPEG2000") or not name:
+        return False
+    with open(name, "rb") as file:  # these two decoders do not report the depth: it is in the header
+        head = file.read(1 << 16)
+    if image.format == "AVIF":
+        at = head.find(b"av1C")  # AV1 codec configuration: bit 6 of the third byte is high_bitdepth
+        return at >= 0 and bool(head[at + 6] & 0x40)
+    at = head.find(b"\xff\x4f\xff\x51")  # JPEG 2000 codestream and SIZ marker; Ssiz + 1 = depth
+    return at >= 0 and (head[at + 42] & 0x7F) + 1 > 8
 
 
-def _pixels(image: Image.Image, name: str) -> np.ndarray:
-    """float32 [1|3|4, H, W] in [0, 1] of a loaded PIL image."""
+def _pixels(image: Image.Image, name: str, wide: bool) -> np.ndarray:
+    """float32 [1|3|4, H, W] in [0, 1] of a loaded PIL image; `wide`: 16-bit grayscale."""
     mode = image.mode
     if mode == "CMYK":
         raise ValueError(
             f"{name} is CMYK, whose colors need a profile: convert it to sRGB in an image editor, or accept a rough "
             "conversion with PIL.Image.open(path).convert('RGB')"
         )
-    if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
+    if wide:
         gray = np.asarray(image).astype(np.float32)
         clear = image.info.get("transparency")
         scaled = gray / np.float32(65535)
         return scaled[None] if clear is None else np.stack([scaled, scaled, scaled, (gray != clear).astype(np.float32)])
     if mode == "F":
         gray = np.asarray(image, np.float32)
-        if not (np.isfinite(gray).all() and 0 <= gray.min() and gray.max() <= 1):
+        if not (np.isfinite(gray).all() and gray.min() >= 0 and gray.max() <= 1):
             raise ValueError(f"{name} holds float values outside [0, 1]: scale them first")
         return gray[None]
     if mode not in _PLAIN_MODES:
