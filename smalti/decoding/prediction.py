@@ -1,0 +1,82 @@
+"""What a generator predicts for the positions of one step, and how a choice is drawn from it.
+
+Shape suffixes: R branches (conditional, null), B batch, n positions, V codes, C latent channels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from smalti.decoding.guidance import Guidance
+from smalti.decoding.noise import Noise
+from smalti.decoding.sampling import Sampling
+from smalti.tokens import Choice
+
+
+class Prediction(Protocol):
+    """The distribution over the tokens of a step."""
+
+    def draw(self, guidance: Guidance, sampling: Sampling, noise: Noise, *, step: int, steps: int) -> Choice:
+        """One choice per image and position; `step` counts in the full schedule of `steps`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Categorical:
+    """Distribution over codes."""
+
+    logits_RBnV: Tensor
+    """float32 [R, B, n, V], one row block per branch."""
+
+    def guided(self, guidance: Guidance, step: int, steps: int) -> Tensor:
+        """Guided logits [B, n, V]."""
+        return guidance.apply(self.logits_RBnV, step, steps)
+
+    def draw(self, guidance: Guidance, sampling: Sampling, noise: Noise, *, step: int, steps: int) -> Choice:
+        """Ids with their log-probabilities; with `sampling.soft` also the mixture weights over the codes."""
+        logits_BnV = sampling.filter(self.guided(guidance, step, steps), step)
+        logprobs_BnV = logits_BnV.log_softmax(dim=-1)
+        if sampling.is_greedy(step):
+            ids_Bn = logits_BnV.argmax(dim=-1)
+        else:
+            ids_Bn = noise.categorical(logprobs_BnV.exp(), step)
+        soft = _soft(logits_BnV, noise, step / (steps - 1) if steps > 1 else 1.0, step) if sampling.soft else None
+        logprobs_Bn = logprobs_BnV.gather(-1, ids_Bn[..., None])[..., 0]
+        return Choice(ids=soft.argmax(dim=-1) if soft is not None else ids_Bn, logprobs=logprobs_Bn, soft=soft)
+
+
+def _soft(logits_BnV: Tensor, noise: Noise, ratio: float, step: int) -> Tensor:
+    """Gumbel-softmax mixture of VAR's `more_smooth`: sharper and cooler with the relative step `ratio`."""
+    temperature = max(0.27 * (1 - 0.95 * ratio), 0.005)
+    gumbel_BnV = noise.gumbel(step, tuple(logits_BnV.shape[1:]))
+    return ((logits_BnV * (1 + ratio) + gumbel_BnV) / temperature).softmax(dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Velocity:
+    """A velocity field over latents, integrated from noise (t = 0) to data (t = 1) by Euler steps.
+
+    Rectified flow (arXiv 2209.03003): x_t = (1 - t) noise + t data, velocity = data - noise.
+    """
+
+    net: Callable[[Tensor, Tensor], Tensor]
+    """(x [R*B, n, C], t [R*B]) -> velocity [R*B, n, C], branches stacked along the batch."""
+    shape: tuple[int, int, int, int]
+    """R, B, n, C."""
+    device: torch.device
+    integration_steps: int = 20
+    """Number of Euler steps."""
+
+    def draw(self, guidance: Guidance, sampling: Sampling, noise: Noise, *, step: int, steps: int) -> Choice:
+        """Latents; the guided velocity is integrated, `sampling.temperature` scales the start noise."""
+        rows, batch, count, channels = self.shape
+        temperature = sampling.temperature[step] if isinstance(sampling.temperature, tuple) else sampling.temperature
+        x_BnC = noise.normal(step, (count, channels)).to(self.device) * temperature
+        for i in range(self.integration_steps):
+            time = torch.full((rows * batch,), i / self.integration_steps, device=self.device)
+            velocity = self.net(x_BnC.repeat(rows, 1, 1), time).unflatten(0, (rows, batch))
+            x_BnC = x_BnC + guidance.apply(velocity, step, steps) / self.integration_steps
+        return Choice(latents=x_BnC)

@@ -1,0 +1,112 @@
+"""The Generator contract: something that predicts tokens step by step under a condition."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from smalti.decoding.prediction import Prediction
+from smalti.decoding.schedules import Schedule
+from smalti.tokenizers.base import Feedback
+from smalti.tokens import Choice, TokenLayout, Tokens
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Condition:
+    """What a batch of images should show: a class, a text, both, or nothing.
+
+    Shape suffixes: B batch, T text tokens (1 for a pooled feature), F text features.
+    """
+
+    classes: Tensor
+    """int64 [B]; -1 = no class."""
+    text: Tensor | None = None
+    """float [B, T, F] features of the text encoder."""
+    text_mask: Tensor | None = None
+    """bool [B, T], True where `text` counts; an image without text has none."""
+
+    def __post_init__(self) -> None:
+        if self.text is not None and self.text_mask is None:
+            object.__setattr__(self, "text_mask", torch.ones(self.text.shape[:2], dtype=torch.bool))
+        if self.text is not None and self.text.shape[0] != len(self):
+            raise ValueError(f"condition has {len(self)} classes but text features for {self.text.shape[0]} images")
+
+    def __len__(self) -> int:
+        return self.classes.shape[0]
+
+    @classmethod
+    def of_classes(cls, classes: Sequence[int] | Tensor) -> Self:
+        """Class numbers only."""
+        return cls(classes=torch.as_tensor(classes, dtype=torch.int64))
+
+    def null(self) -> Self:
+        """The same batch with nothing asked for."""
+        mask = None if self.text_mask is None else torch.zeros_like(self.text_mask)
+        return type(self)(classes=torch.full_like(self.classes, -1), text=self.text, text_mask=mask)
+
+    def rows(self, branches: Sequence[str]) -> Self:
+        """The conditions of all branches stacked along the batch: "cond" as it is, "null" emptied."""
+        parts = [self if b == "cond" else self.null() for b in branches]
+        return type(self)(
+            classes=torch.cat([p.classes for p in parts]),
+            text=None if self.text is None else torch.cat([p.text for p in parts if p.text is not None]),
+            text_mask=None if self.text is None else torch.cat([p.text_mask for p in parts if p.text_mask is not None]),
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same condition on another device."""
+        move = [None if t is None else t.to(device) for t in (self.text, self.text_mask)]
+        return type(self)(classes=self.classes.to(device), text=move[0], text_mask=move[1])
+
+
+class Generator(nn.Module, ABC):
+    """An autoregressive model over the tokens of one tokenizer.
+
+    `begin`, `predict` and `accept` are what the loop of `smalti.decoding` calls; `forward` is teacher-forced.
+    """
+
+    layout: TokenLayout
+    branches: tuple[str, ...] = ("cond", "null")
+    """Row blocks of a guided prediction; ("cond",) for a model that was never trained without its condition."""
+
+    @abstractmethod
+    def schedule(self) -> Schedule:
+        """The steps in which a sequence is decided."""
+
+    @abstractmethod
+    def forward(self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None) -> Prediction:
+        """Teacher-forced prediction of all positions at once (one branch): training, scoring, tests.
+
+        `feedback` is the tokenizer's (`Tokenizer.feedback(batch)`), for families that are fed more than ids.
+        """
+
+    @abstractmethod
+    def begin(
+        self,
+        condition: Condition,
+        *,
+        feedback: Feedback,
+        branches: Sequence[str] = ("cond",),
+        known: Tensor | None = None,
+        start: int = 0,
+    ) -> Any:
+        """State before step `start`.
+
+        With `start` > 0 the steps before it count as decided: `known` int64 [B, L] holds their ids, `feedback` has
+        consumed them, and they are run in one pass. Rows of the state are `branches` x batch.
+        """
+
+    @abstractmethod
+    def predict(self, state: Any) -> Prediction:
+        """Prediction for the positions of the next step, one row block per branch."""
+
+    @abstractmethod
+    def accept(self, state: Any, choice: Choice) -> None:
+        """Takes note of the choice and moves to the next step."""
+
+    def check_condition(self, condition: Condition) -> None:
+        """A ValueError if the condition cannot be served (class out of range, text for a class-only model)."""
+        return

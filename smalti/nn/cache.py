@@ -1,0 +1,40 @@
+"""The key-value cache of a transformer: allocated once, filled step by step."""
+
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    """Keys and values of all layers for `rows` sequences of at most `length` tokens.
+
+    Shape suffixes: R rows, H heads, L tokens, d head width.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: int,
+        rows: int,
+        heads: int,
+        length: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (layers, 2, rows, heads, length, head_dim)
+        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self.used = 0
+
+    def extend(self, layer: int, k_RHnd: Tensor, v_RHnd: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores keys and values of n new tokens; returns those of all tokens so far, [R, H, used + n, d].
+
+        Call `advance(n)` after the last layer.
+        """
+        end = self.used + k_RHnd.shape[2]
+        self.values[layer, 0, :, :, self.used : end] = k_RHnd
+        self.values[layer, 1, :, :, self.used : end] = v_RHnd
+        return self.values[layer, 0, :, :, :end], self.values[layer, 1, :, :, :end]
+
+    def advance(self, count: int) -> None:
+        """Counts the tokens that every layer has stored."""
+        self.used += count

@@ -1,0 +1,65 @@
+"""Convolutional blocks of VQGAN-like autoencoders (arXiv 2012.09841), as VAR's and LlamaGen's tokenizers use them.
+
+Shape suffixes: B batch, C channels, h w feature map.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 shortcut where the channels change."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, groups: int = 32) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels_in, eps=1e-6)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps=1e-6)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """Same height and width, `channels_out` channels."""
+        h_BChw = self.conv1(F.silu(self.norm1(x_BChw)))
+        h_BChw = self.conv2(F.silu(self.norm2(h_BChw)))
+        return self.shortcut(x_BChw) + h_BChw
+
+
+class SpatialAttention(nn.Module):
+    """Single-head self-attention over all places of a feature map, with a residual."""
+
+    def __init__(self, channels: int, *, groups: int = 32) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.proj = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """Same shape."""
+        q, k, v = self.qkv(self.norm(x_BChw)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
+        h_BlC = F.scaled_dot_product_attention(q, k, v).squeeze(1)
+        return x_BChw + self.proj(h_BlC.transpose(1, 2).unflatten(2, x_BChw.shape[-2:]))
+
+
+class Downsample(nn.Module):
+    """Halves height and width: zero padding right and bottom, then a strided 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """[B, C, h / 2, w / 2]."""
+        return self.conv(F.pad(x_BChw, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Doubles height and width: nearest neighbor, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """[B, C, 2 h, 2 w]."""
+        return self.conv(F.interpolate(x_BChw, scale_factor=2, mode="nearest"))

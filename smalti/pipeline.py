@@ -1,0 +1,311 @@
+"""ImageGenerator: generator, tokenizer, text encoder and sampler settings in one object; what a user holds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smalti.decoding.guidance import Guidance
+from smalti.decoding.loop import Known, Partial, Stage, decode
+from smalti.decoding.noise import Noise
+from smalti.decoding.sampling import Sampling
+from smalti.decoding.settings import Settings
+from smalti.generators.base import Condition, Generator
+from smalti.text.base import TextEncoder
+from smalti.tokenizers.base import Tokenizer, describe
+from smalti.tokens import Tokens
+
+Class = int | str | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generation:
+    """Generated images and how they came about."""
+
+    images: Tensor
+    """float [B, 3, H, W] in [0, 1]."""
+    tokens: Tokens
+    """The tokens the images were decoded from (with soft sampling: the most likely ones)."""
+    provenance: dict[str, Any]
+    """Models, weights, condition, seed, settings: everything needed to make the images again. Plain data."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preview:
+    """An unfinished generation, after one step."""
+
+    step: int
+    """Step just made, from 0."""
+    steps: int
+    """Steps in all."""
+    tokens: Tokens
+    """The tokens decided so far."""
+    images: Tensor
+    """float [B, 3, H, W] in [0, 1]: what they decode to."""
+    done: bool
+    """True for the last one; its images are the result."""
+
+
+@dataclass(kw_only=True, eq=False)
+class ImageGenerator:
+    """Text or classes in, images out.
+
+    >>> import smalti
+    >>> out = smalti.load("mini/var-gen").generate(text=["a red apple"], seed=0)
+    >>> out.images.shape
+    torch.Size([1, 3, 64, 64])
+    """
+
+    generator: Generator
+    tokenizer: Tokenizer
+    text_encoder: TextEncoder | None = None
+    """None for a model that knows classes only."""
+    classes: tuple[str, ...] = ()
+    """Class names, where they are known."""
+    settings: Settings = field(default_factory=Settings)
+    """Used where the caller says nothing: the published ones."""
+    then: "ImageGenerator | None" = None
+    """The model that takes over at step `settings.handover`."""
+    name: str = ""
+    fingerprint: str = ""
+    """sha256 over the generator's weights."""
+    license: str = ""
+    """Licence of the weights."""
+
+    def __post_init__(self) -> None:
+        if self.generator.layout != self.tokenizer.layout():
+            raise ValueError(
+                f"generator {self.name} writes {describe(self.generator.layout)}, but tokenizer {self.tokenizer.name} "
+                f"reads {describe(self.tokenizer.layout())}: load the tokenizer the generator was trained on"
+            )
+
+    def class_id(self, value: Class) -> int:
+        """Number of a class given by number or name (case does not matter); -1 for None.
+
+        Errors: ValueError for an unknown class, with near matches.
+        """
+        if value is None:
+            return -1
+        count = getattr(self.generator, "config").classes
+        if isinstance(value, int) or str(value).isdigit():
+            if not 0 <= int(value) < count:
+                raise ValueError(f"class {value} is out of range: {self.name} knows classes 0..{count - 1}")
+            return int(value)
+        names = [n.lower() for n in self.classes]
+        if value.lower() in names:
+            return names.index(value.lower())
+        raise ValueError(f"{self.name} has no class {value!r}{_near(value, self.classes)}; see `smalti info {self.name}`")
+
+    def condition(
+        self, classes: Sequence[Class] | None = None, text: Sequence[str] | None = None, n: int = 1
+    ) -> Condition:
+        """Condition for `n` images of every class or text; with neither, `n` images of anything.
+
+        Errors: ValueError for unknown classes, empty text, text for a class-only model, or lists of unequal length.
+        """
+        if isinstance(text, str) or isinstance(classes, (str, int)):
+            raise ValueError('classes and text are lists, one entry per image: text=["a red apple"], classes=[3]')
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        if classes is not None and text is not None and len(classes) != len(text):
+            raise ValueError(f"got {len(classes)} classes and {len(text)} texts: one of each per image, or only one kind")
+        prompts = classes if classes is not None else text
+        if prompts is not None and not len(prompts):
+            raise ValueError("the list of classes or texts is empty: give at least one")
+        count = len(prompts) if prompts is not None else 1
+        ids = [self.class_id(c) for c in classes] if classes is not None else [-1] * count
+        condition = Condition(classes=torch.tensor(ids).repeat_interleave(n))
+        if text is None:
+            return condition
+        if self.text_encoder is None:
+            raise ValueError(f"{self.name} was trained on classes only: use classes=[...] instead of text")
+        features, mask = self.text_encoder.encode(list(text))
+        return replace(condition, text=features.repeat_interleave(n, 0), text_mask=mask.repeat_interleave(n, 0))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.tokenizer.device
+
+    def to(self, device: torch.device | str) -> "ImageGenerator":
+        """Moves all models; returns self."""
+        self.generator.to(device)
+        self.tokenizer.to(device)
+        if self.then is not None:
+            self.then.to(device)
+        return self
+
+    def _stages(self, settings: Settings, then: "ImageGenerator | None", handover: int | None) -> list[Stage]:
+        first = Stage(model=self.generator, sampling=settings.sampling, guidance=settings.guidance, until=handover)
+        if then is None:
+            if handover is not None:
+                raise ValueError("handover needs a second generator: pass then=...")
+            return [first]
+        steps = len(self.generator.schedule())
+        if handover is None or not 0 <= handover <= steps:
+            raise ValueError(f"handover must be the number of steps the first generator makes, 0..{steps}; got {handover}")
+        if then.tokenizer.fingerprint != self.tokenizer.fingerprint:
+            raise ValueError(
+                f"{self.name} writes tokens of {self.tokenizer.name}, {then.name} of {then.tokenizer.name}: "
+                "a hand-over needs two generators of the same tokenizer"
+            )
+        return [first, Stage(model=then.generator, sampling=settings.sampling, guidance=settings.guidance)]
+
+    def _decode(
+        self,
+        condition: Condition,
+        seed: int,
+        settings: Settings,
+        then: "ImageGenerator | None",
+        known: Known | None,
+    ) -> Iterator[Partial]:
+        stages = self._stages(settings, then, settings.handover)
+        feedback = self.tokenizer.feedback(len(condition))
+        noise = Noise.of(seed, len(condition), self.device)
+        return decode(stages, condition.to(self.device), feedback=feedback, noise=noise, known=known)
+
+    def _settings(
+        self, guidance: Guidance | float | None, sampling: Sampling | None, handover: int | None, then: Any
+    ) -> "tuple[Settings, ImageGenerator | None]":
+        """The caller's settings over the published ones; a plain number replaces the scale, not the curve."""
+        settings = self.settings
+        if guidance is not None:
+            new = guidance if isinstance(guidance, Guidance) else replace(settings.guidance, scale=guidance)
+            settings = replace(settings, guidance=new)
+        if sampling is not None:
+            settings = replace(settings, sampling=sampling)
+        if then is not None:
+            return replace(settings, then=then.name, handover=handover), then
+        return replace(settings, handover=handover if handover is not None else settings.handover), self.then
+
+    def stream(
+        self,
+        *,
+        classes: Sequence[Class] | None = None,
+        text: Sequence[str] | None = None,
+        n: int = 1,
+        seed: int = 0,
+        guidance: Guidance | float | None = None,
+        sampling: Sampling | None = None,
+        then: "ImageGenerator | None" = None,
+        handover: int | None = None,
+        budget: int | None = None,
+        known: Known | None = None,
+    ) -> Iterator[Preview]:
+        """The generation after every step, with what it decodes to so far. Arguments as for `generate`."""
+        condition = self.condition(classes, text, n)
+        settings, second = self._settings(guidance, sampling, handover, then)
+        if budget is not None:
+            self.generator.layout.check_prefix(budget)
+        for partial in self._decode(condition, seed, settings, second, known):
+            tokens = self._tokens(partial)
+            last = partial.count == (budget or self.generator.layout.length)
+            yield Preview(
+                step=partial.step, steps=partial.steps, tokens=tokens, images=self._images(partial, tokens), done=last
+            )
+            if last:
+                return
+
+    def generate(
+        self,
+        *,
+        classes: Sequence[Class] | None = None,
+        text: Sequence[str] | None = None,
+        n: int = 1,
+        seed: int = 0,
+        guidance: Guidance | float | None = None,
+        sampling: Sampling | None = None,
+        then: "ImageGenerator | None" = None,
+        handover: int | None = None,
+        budget: int | None = None,
+        known: Known | None = None,
+        batch: int = 64,
+    ) -> Generation:
+        """Images of classes, texts, both, or anything.
+
+        `n` images per entry; image i uses seed + i, alone or in any batch. `guidance` s means u + s (c - u), s = 1 is
+        none. `then` takes over after `handover` steps. `budget` stops early after that many tokens. `known` tokens are
+        kept. Errors: ValueError for anything a model cannot serve, before the first forward pass.
+        """
+        condition = self.condition(classes, text, n)
+        settings, second = self._settings(guidance, sampling, handover, then)
+        if budget is not None:
+            self.generator.layout.check_prefix(budget)
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        images, tokens = [], []
+        for start in range(0, len(condition), batch):
+            rows = slice(start, min(start + batch, len(condition)))
+            kept = Known(ids=known.ids[rows], keep=known.keep[rows]) if known else None
+            part = _rows(condition, rows)
+            chosen = _batch_settings(settings, rows)
+            final = None
+            for partial in self._decode(part, seed + start, chosen, second, kept):
+                final = partial
+                if partial.count == budget:
+                    break
+            assert final is not None
+            tokens.append(self._tokens(final))
+            images.append(self._images(final, tokens[-1]))
+        provenance = self._provenance(condition, classes, text, seed, settings, second)
+        return Generation(images=torch.cat(images), tokens=Tokens.cat(tokens), provenance=provenance)
+
+    def _tokens(self, partial: Partial) -> Tokens:
+        side = self.tokenizer.sizes.value
+        whole = Tokens(layout=self.generator.layout, ids=partial.values, origin=self.tokenizer.origin((side, side)))
+        return whole.prefix(partial.count)
+
+    def _images(self, partial: Partial, tokens: Tokens) -> Tensor:
+        latents = partial.feedback.latents()
+        if latents is None:
+            return self.tokenizer.decode(tokens)
+        with torch.inference_mode():
+            return self.tokenizer.decode_latents(latents).clamp(0, 1)
+
+    def _provenance(
+        self,
+        condition: Condition,
+        classes: Sequence[Class] | None,
+        text: Sequence[str] | None,
+        seed: int,
+        settings: Settings,
+        then: "ImageGenerator | None",
+    ) -> dict[str, Any]:
+        return {
+            "generator": {"name": self.name, "weights": self.fingerprint, "license": self.license},
+            "then": {"name": then.name, "weights": then.fingerprint, "license": then.license} if then else None,
+            "tokenizer": {"name": self.tokenizer.name, "weights": self.tokenizer.fingerprint},
+            "classes": list(classes) if classes is not None else None,
+            "text": list(text) if text is not None else None,
+            "images": len(condition),
+            "seed": seed,
+            "guidance": asdict(settings.guidance),
+            "sampling": asdict(settings.sampling),
+            "handover": settings.handover if then else None,
+        }
+
+
+def _rows(condition: Condition, rows: slice) -> Condition:
+    text, mask = condition.text, condition.text_mask
+    return Condition(
+        classes=condition.classes[rows],
+        text=None if text is None else text[rows],
+        text_mask=None if mask is None else mask[rows],
+    )
+
+
+def _batch_settings(settings: Settings, rows: slice) -> Settings:
+    """Per-image guidance scales cut to the rows of a batch."""
+    scale = settings.guidance.scale
+    if not isinstance(scale, tuple):
+        return settings
+    return replace(settings, guidance=replace(settings.guidance, scale=scale[rows]))
+
+
+def _near(value: str, names: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(value, names, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(n) for n in near)}" if near else ""

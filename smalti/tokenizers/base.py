@@ -1,0 +1,196 @@
+"""The Tokenizer contract: images to tokens and back, whatever the family.
+
+Shape suffixes: B batch, H W pixels, L tokens.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from smalti.images import Resize, check_images, resize_images
+from smalti.tokens import Choice, Origin, TokenLayout, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Which image sizes a tokenizer takes."""
+
+    kind: Literal["fixed", "multiple_of", "any"]
+    """fixed: exactly `value`; multiple_of: both sides a multiple of `value`; any: at least 1 pixel."""
+    value: int = 1
+    """Pixels."""
+
+    def allows(self, height: int, width: int) -> bool:
+        """True if an image of this size can be encoded."""
+        if self.kind == "fixed":
+            return height == width == self.value
+        return self.kind == "any" or (height % self.value == 0 and width % self.value == 0)
+
+    def __str__(self) -> str:
+        if self.kind == "fixed":
+            return f"{self.value}x{self.value} pixels"
+        return "any size" if self.kind == "any" else f"sides that are multiples of {self.value} pixels"
+
+
+class Feedback(Protocol):
+    """What a generator is fed after each choice, where that needs the tokenizer.
+
+    VAR feeds the next map computed from the sum of all maps so far; most families feed ids alone.
+    """
+
+    steps: int
+    """Number of steps consumed."""
+
+    def push(self, step: int, choice: Choice) -> Tensor | None:
+        """Consumes the choice of a step; returns the generator's input for the next step, [B, n, C], if it has one."""
+        ...
+
+    def push_prefix(self, ids: Tensor, steps: int) -> Tensor | None:
+        """Consumes steps up to (not including) `steps` from known ids int64 [B, >= n] at once; returns `history`."""
+        ...
+
+    def history(self) -> Tensor | None:
+        """Every input returned so far, [B, n, C]: what a second model needs to go on."""
+        ...
+
+    def latents(self) -> Tensor | None:
+        """What to decode instead of the ids, where choices were soft; None otherwise."""
+        ...
+
+
+class NoFeedback:
+    """For generators that are fed ids alone."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def push(self, step: int, choice: Choice) -> None:
+        """Counts the step."""
+        self.steps = step + 1
+
+    def push_prefix(self, ids: Tensor, steps: int) -> None:
+        """Counts the steps."""
+        self.steps = steps
+
+    def history(self) -> None:
+        """Nothing."""
+
+    def latents(self) -> None:
+        """Nothing."""
+
+
+class Tokenizer(nn.Module, ABC):
+    """Images to tokens and back.
+
+    Images are float [B, 3, H, W], RGB in [0, 1], for every family; each converts to its own range inside.
+    """
+
+    name: str = ""
+    """Registry name or path it was loaded from."""
+    fingerprint: str = ""
+    """sha256 over the weights, set on loading; goes into every token file."""
+    resize: Resize = Resize()
+    """How `preprocess` brings an image to a legal size."""
+    sizes: Sizes
+
+    @abstractmethod
+    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
+        """Token layout for an image size in pixels (side, or height and width); None = the default size."""
+
+    @abstractmethod
+    def _encode(self, images: Tensor, rng: torch.Generator | None) -> Tokens: ...
+
+    @abstractmethod
+    def _decode(
+        self, tokens: Tokens, size: int | None, options: Any, rng: torch.Generator | None
+    ) -> Tensor: ...
+
+    def encode(self, images: Tensor, *, rng: torch.Generator | None = None) -> Tokens:
+        """Tokens of images [B, 3, H, W] in [0, 1]; deterministic unless a family says so and `rng` is given.
+
+        Errors: ValueError for a wrong shape, dtype, range, NaN or size, before the forward pass.
+        """
+        check_images(images)
+        height, width = images.shape[-2:]
+        if not self.sizes.allows(height, width):
+            raise ValueError(
+                f"{self.name or type(self).__name__} takes {self.sizes}, got {height}x{width}: "
+                "resize with tokenizer.preprocess(images), or read_images(path, size=...)"
+            )
+        with torch.no_grad():
+            tokens = self._encode(images.to(self.device, torch.float32), rng)
+        return replace(tokens, origin=self.origin((height, width)))
+
+    def decode(
+        self, tokens: Tokens, *, size: int | None = None, options: Any = None, rng: torch.Generator | None = None
+    ) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] from whole or prefix-cut tokens.
+
+        `size` asks for another output side where the family has one; `options` is the family's own dataclass.
+        Errors: ValueError for tokens of another tokenizer or layout, or ids out of range.
+        """
+        self.check_tokens(tokens)
+        with torch.no_grad():
+            return self._decode(tokens.to(self.device), size, options, rng).clamp(0, 1)
+
+    def check_tokens(self, tokens: Tokens) -> None:
+        """A ValueError that names both tokenizers if the tokens are not this one's."""
+        if tokens.origin is not None and self.fingerprint and tokens.origin.weights != self.fingerprint:
+            raise ValueError(
+                f"these tokens were made by {tokens.origin.tokenizer} (weights {tokens.origin.weights[:12]}) and cannot "
+                f"be decoded by {self.name} (weights {self.fingerprint[:12]}): load the tokenizer that made them"
+            )
+        size = tokens.origin.image_size if tokens.origin is not None else None
+        if tokens.layout != self.layout(size):
+            raise ValueError(
+                f"these tokens have layout {describe(tokens.layout)}; {self.name or type(self).__name__} has "
+                f"{describe(self.layout(size))}: load the tokenizer that made them"
+            )
+        tokens.check_ids()
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Images brought to a size this tokenizer takes, by `resize` (fixed size: center crop and resample)."""
+        height, width = images.shape[-2:]
+        if self.sizes.allows(height, width):
+            return images
+        if self.sizes.kind == "fixed":
+            return resize_images(images, self.sizes.value, self.resize)
+        m = self.sizes.value
+        top, left = height % m // 2, width % m // 2
+        return images[..., top : top + height // m * m, left : left + width // m * m]
+
+    def size_of(self, k: int) -> int | None:
+        """Side of the image that a prefix of `k` tokens decodes to, pixels; None = that of the whole image."""
+        return None
+
+    def preview(self, tokens: Tokens, known: Tensor | None = None) -> Tensor:
+        """A picture of an unfinished sequence; families whose prefixes decode simply decode the prefix."""
+        return self.decode(tokens)
+
+    def feedback(self, batch: int) -> Feedback:
+        """A fresh feedback for generating `batch` images."""
+        return NoFeedback()
+
+    def origin(self, image_size: tuple[int, int]) -> Origin | None:
+        """The origin stamped on tokens; None for a tokenizer that was built by hand and has no fingerprint."""
+        if not self.fingerprint:
+            return None
+        return Origin(
+            tokenizer=self.name, weights=self.fingerprint, image_size=image_size, preprocessing=str(self.resize)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+def describe(layout: TokenLayout) -> str:
+    """One line: shapes and vocabulary, e.g. "1x1, 2x2 of 4096 codes"."""
+    shapes = ["x".join(map(str, s.shape)) for s in layout.segments]
+    shown = ", ".join(shapes if len(shapes) <= 4 else [*shapes[:2], "...", shapes[-1]])
+    vocab = layout.segments[0].vocab
+    return f"{shown} of {vocab} codes" if vocab else f"{shown} of latents"
