@@ -1,0 +1,102 @@
+"""Training objectives of the next-scale transformer.
+
+VAR (arXiv 2404.02905): cross entropy of all tokens. CoDe (arXiv 2411.17787): a drafter is tuned on the first scales
+alone, a refiner on the last ones, optionally towards a teacher's distribution.
+
+Shape suffixes: B batch, L tokens, V codes, C latent channels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smalti.generators.base import Condition
+from smalti.generators.var.model import VARGenerator
+from smalti.nn.losses import Losses
+from smalti.tokenizers.base import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class VARObjectiveConfig:
+    """What is learnt."""
+
+    first_scale: int = 0
+    """First scale that counts in the loss (a refiner's)."""
+    last_scale: int | None = None
+    """Last scale that counts; None = the last. Finer scales are not run (a drafter's)."""
+    condition_dropout: float = 0.0
+    """Share of the batch trained without its condition, for data that does not bring its own share."""
+    label_smoothing: float = 0.0
+    """Probability spread over all codes."""
+    distillation: float = 0.0
+    """Share alpha of the teacher: alpha * KL(teacher || model) * T^2 + (1 - alpha) * cross entropy."""
+    distillation_temperature: float = 1.0
+    """Temperature T of both distributions in the distillation term."""
+
+
+class VARObjective(nn.Module):
+    """Cross entropy, or distillation, of the tokens of a range of scales."""
+
+    def __init__(
+        self,
+        model: VARGenerator,
+        tokenizer: Tokenizer,
+        config: VARObjectiveConfig,
+        *,
+        teacher: VARGenerator | None = None,
+    ) -> None:
+        """`tokenizer` makes the maps the model is fed; it and the teacher stay frozen."""
+        super().__init__()
+        if config.distillation and teacher is None:
+            raise ValueError(f"distillation is {config.distillation}: pass a teacher, or set it to 0")
+        self.model, self.config = model, config
+        self._frozen = (tokenizer, teacher)  # in a tuple: not a part of the trained module
+        self.progress = 0.0
+        """Share of the training that is over; the trainer sets it."""
+        starts = model.layout.starts
+        last = len(starts) - 1 if config.last_scale is None else config.last_scale + 1
+        self.scales, self.begin, self.end = last, starts[config.first_scale], starts[last]
+
+    def forward(self, batch: tuple[Tensor, Condition], step: int, rng: torch.Generator) -> Losses:
+        """Losses of (ids int64 [B, L], condition); `rng` draws the dropped conditions."""
+        ids_BL, condition = batch
+        if self.config.condition_dropout and self.training:
+            condition = self._drop(condition, rng)
+        inputs_BnC = self.inputs(ids_BL)
+        logits_BLV = self.model.logits(inputs_BnC, condition)[:, self.begin :]
+        target_BL = ids_BL[:, self.begin : self.end]
+        loss = F.cross_entropy(
+            logits_BLV.flatten(0, 1), target_BL.flatten(), label_smoothing=self.config.label_smoothing
+        )
+        parts = {"cross_entropy": loss, "accuracy": (logits_BLV.argmax(-1) == target_BL).float().mean()}
+        if self.config.distillation:
+            parts["distillation"] = self._distill(logits_BLV, inputs_BnC, condition)
+            loss = self.config.distillation * parts["distillation"] + (1 - self.config.distillation) * loss
+        return Losses(total=loss, parts={k: v.detach() for k, v in parts.items()})
+
+    @torch.no_grad()
+    def inputs(self, ids_BL: Tensor) -> Tensor | None:
+        """[B, n, C]: what the model is fed for the scales behind the first, in float32."""
+        tokenizer, _ = self._frozen
+        with torch.autocast(ids_BL.device.type, enabled=False):
+            return tokenizer.feedback(len(ids_BL)).push_prefix(ids_BL, self.scales - 1)
+
+    def _drop(self, condition: Condition, rng: torch.Generator) -> Condition:
+        drop_B = torch.rand(len(condition), generator=rng, device=rng.device) < self.config.condition_dropout
+        drop_B = drop_B.to(condition.classes.device)
+        mask = None if condition.text_mask is None else condition.text_mask & ~drop_B[:, None]
+        classes = torch.where(drop_B, -1, condition.classes)
+        return Condition(classes=classes, text=condition.text, text_mask=mask)
+
+    def _distill(self, logits_BLV: Tensor, inputs_BnC: Tensor | None, condition: Condition) -> Tensor:
+        """KL(softmax(teacher / T) || softmax(model / T)) * T^2, mean over tokens."""
+        _, teacher = self._frozen
+        assert teacher is not None
+        temperature = self.config.distillation_temperature
+        with torch.no_grad():
+            aim = F.log_softmax(teacher.logits(inputs_BnC, condition)[:, self.begin :] / temperature, dim=-1)
+        ours = F.log_softmax(logits_BLV / temperature, dim=-1)
+        flat = (ours.flatten(0, 1), aim.flatten(0, 1))
+        return F.kl_div(*flat, reduction="batchmean", log_target=True) * temperature**2
