@@ -160,10 +160,13 @@ def rasterize(svg: str, size: int) -> Image.Image:
 
 def open_bitmap(content: bytes) -> Image.Image:
     """Decode one bitmap of at most MAX_SOURCE_PIXELS as RGBA."""
-    with Image.open(io.BytesIO(content)) as image:
-        if image.width * image.height > MAX_SOURCE_PIXELS:
-            raise PackageError(f"an emoji bitmap has {image.width} x {image.height} px; refused.")
-        return image.convert("RGBA")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_SOURCE_PIXELS:
+                raise PackageError(f"an emoji bitmap has {image.width} x {image.height} px; refused.")
+            return image.convert("RGBA")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise PackageError(f"an emoji bitmap cannot be read: {error}") from error
 
 
 def on_white(image: Image.Image, size: int) -> Image.Image:

