@@ -1,0 +1,91 @@
+"""An entry and its file -> a module that holds the weights, and the fingerprint of those weights."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smalti.files import read_tensors
+from smalti.hub import keymap
+from smalti.hub.families import build_empty, family
+from smalti.hub.folders import WEIGHTS
+from smalti.hub.pickles import read_weights, unwrap
+from smalti.hub.registry import Entry, Folder
+
+
+def assemble(entry: Entry, path: Path, dtype: torch.dtype) -> tuple[Any, str]:
+    """The model in evaluation mode with the weights of `path`, and their fingerprint.
+
+    Errors: keymap.WeightsError if the file does not hold exactly this model's keys and shapes.
+    """
+    if isinstance(entry.source, Folder):
+        state, _ = read_tensors(path / WEIGHTS)
+        keymap.check_keys(our_shapes(entry.role, entry.family, entry.config), state, title=str(path / WEIGHTS))
+    else:
+        state = unwrap(read_weights(path), entry.wrapping, role=entry.role, name=str(path))
+        state = convert(entry, state, path)
+    model = build_empty(entry.role, entry.family, entry.config)
+    return fill(model, state, dtype), fingerprint(state)
+
+
+def convert(entry: Entry, state: Mapping[str, Tensor], path: Path | str = "the weights") -> dict[str, Tensor]:
+    """An official state dict under our names; WeightsError with the likely cause if it is not this entry's."""
+    key_map = family(entry.role, entry.family).key_map(entry.config)
+    unneeded = keymap.dropped(state, key_map)
+    state = {key: value for key, value in state.items() if key not in unneeded}
+    expected = official_shapes(entry.role, entry.family, entry.config)
+    try:
+        keymap.check_keys(expected, state, title=str(path))
+    except keymap.WeightsError:
+        from smalti.hub.matching import cause
+
+        keymap.check_keys(expected, state, title=str(path), hint=cause(state, entry))
+        raise
+    return keymap.to_ours(state, key_map)
+
+
+@cache
+def our_shapes(role: str, name: str, config: Any) -> dict[str, tuple[int, ...]]:
+    """Every key of our model with its shape."""
+    return {key: tuple(value.shape) for key, value in build_empty(role, name, config).state_dict().items()}
+
+
+@cache
+def official_shapes(role: str, name: str, config: Any) -> dict[str, tuple[int, ...]]:
+    """Every official key that our model needs, with its shape: without those dropped on purpose."""
+    shapes = {k: torch.empty(s, device="meta") for k, s in our_shapes(role, name, config).items()}
+    official = keymap.to_official(shapes, family(role, name).key_map(config))
+    return {key: tuple(value.shape) for key, value in official.items()}
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module:
+    """Gives an empty model its weights (our names, checked before) without a second copy; evaluation mode."""
+    state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    tensors: Iterable[Tensor] = chain(model.parameters(), model.buffers())
+    assert not any(t.is_meta for t in tensors), "a tensor that is not in the state dict was made with torch.empty"
+    return model.eval()
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """sha256 over the sorted names, dtypes, shapes and bytes of tensors."""
+
+    def one(name: str) -> bytes:
+        value = state[name].detach().cpu().contiguous()
+        digest = hashlib.sha256(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+        return digest.digest()
+
+    with ThreadPoolExecutor() as pool:
+        return hashlib.sha256(b"".join(pool.map(one, sorted(state)))).hexdigest()
+
+
+def count_parameters(entry: Entry) -> int:
+    """Number of trainable parameters, without loading any weights."""
+    return sum(p.numel() for p in build_empty(entry.role, entry.family, entry.config).parameters())

@@ -1,0 +1,128 @@
+"""Where the classes of each family are, and empty models of them.
+
+A family folder gives data only; this table is the one place that knows which class a config builds.
+"""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Role = Literal["tokenizer", "generator"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """The classes of one family in one role."""
+
+    role: Role
+    name: str
+    config: str
+    """Config class in `config.py`."""
+    model: str
+    """Model class in `model.py`."""
+
+    def _module(self, name: str) -> Any:
+        return import_module(f"smalti.{self.role}s.{self.name}.{name}")
+
+    @property
+    def config_class(self) -> type:
+        """The frozen dataclass of sizes."""
+        return getattr(self._module("config"), self.config)
+
+    @property
+    def model_class(self) -> type[nn.Module]:
+        """The module, built from a config."""
+        return getattr(self._module("model"), self.model)
+
+    def key_map(self, config: Any) -> dict[str, str | None]:
+        """Official key -> ours (see `smalti.hub.keymap`)."""
+        return self._module("weights").key_map(config)
+
+    def constants(self, config: Any) -> dict[str, Tensor]:
+        """Official tensors that hold no information, to write back."""
+        return self._module("weights").constants(config)
+
+    def read_config(self, data: Mapping[str, Any]) -> Any:
+        """The config from JSON; ValueError for a field it does not have or a value it refuses."""
+        return config_from_dict(self.config_class, data)
+
+
+FAMILIES = (
+    Family(role="tokenizer", name="var", config="VARTokenizerConfig", model="VARTokenizer"),
+    Family(role="generator", name="var", config="VARConfig", model="VARGenerator"),
+)
+
+
+def family(role: str, name: str) -> Family:
+    """The family with this role and name; ValueError with those there are."""
+    for entry in FAMILIES:
+        if (entry.role, entry.name) == (role, name):
+            return entry
+    known = ", ".join(f"{f.role} {f.name}" for f in FAMILIES)
+    raise ValueError(f"there is no {role} family {name!r}; known: {known}")
+
+
+def family_of(thing: Any) -> Family:
+    """The family of a model or a config object; ValueError if there is none."""
+    for entry in FAMILIES:
+        if type(thing).__name__ in (entry.config, entry.model) and isinstance(
+            thing, entry.config_class if type(thing).__name__ == entry.config else entry.model_class
+        ):
+            return entry
+    raise ValueError(f"{type(thing).__name__} is no model or config of a family; known: {[f.config for f in FAMILIES]}")
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Uninitialized memory is not allocated: the weights are about to come from a file.
+
+    Unlike `torch.device("meta")` it leaves computed tensors (positions, tables) real. Initialization is skipped, which
+    also spares the seconds that importing torch's Python code for meta tensors takes.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        target = args[0] if args else kwargs.get("tensor")  # torch.nn.init passes it by name
+        in_place = name.endswith("_") and not name.startswith("_") and name != "requires_grad_"
+        if in_place and isinstance(target, Tensor) and target.is_meta:
+            return target
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def build_empty(role: str, name: str, config: Any) -> Any:
+    """The model of a config whose large weights take no memory yet (meta device)."""
+    with _EmptyOnMeta():
+        return family(role, name).model_class(config)
+
+
+def config_from_dict(cls: type, data: Mapping[str, Any]) -> Any:
+    """A config dataclass from plain data; lists become tuples, nested dataclasses are built."""
+    fields = {f.name for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(data) - fields):
+        raise ValueError(
+            f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; known: {', '.join(sorted(fields))}"
+        )
+    hints = get_type_hints(cls)
+    try:
+        return cls(**{key: _value(hints[key], value) for key, value in data.items()})
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__} cannot be made from this config: {error}") from error
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_value(None, v) for v in value)
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(option) and isinstance(option, type):
+            return config_from_dict(option, value)
+    return value

@@ -1,0 +1,68 @@
+"""Getting published files: through `huggingface_hub`, its cache and the user's own settings."""
+
+import hashlib
+from pathlib import Path
+
+from smalti.hub.registry import Entry, Folder, HubFile, LocalFile
+
+
+class FetchError(OSError):
+    """A published file could not be had."""
+
+
+def fetch(entry: Entry) -> Path:
+    """The weight file (or our own folder) of an entry on this machine, downloaded if need be.
+
+    Errors: FetchError if it cannot be downloaded, ValueError if its hash is wrong.
+    """
+    match entry.source:
+        case Folder(path=path) | LocalFile(path=path):
+            return path
+        case HubFile() as source:
+            return _checked(entry, hub_file(source, name=entry.name))
+        case None:
+            raise FetchError(f"{entry.name} has no published weights: build it from its config and train it")
+
+
+def hub_file(source: HubFile, *, name: str) -> Path:
+    """A file of the hub; from the cache if it is there."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(hf_hub_download(source.repo, source.file))
+    except LocalEntryNotFoundError as error:
+        reason = "it is not in the cache, and there is no network or the hub cannot be reached"
+        raise FetchError(_message(source, name, reason)) from error
+    except GatedRepoError as error:
+        reason = f"accept its terms on huggingface.co/{source.repo} and log in with `hf auth login`"
+        raise FetchError(_message(source, name, reason)) from error
+    except (EntryNotFoundError, RepositoryNotFoundError) as error:
+        raise FetchError(_message(source, name, "the hub has no such file or repository (or it is private)")) from error
+    except Exception as error:  # network libraries differ between versions of the client
+        raise FetchError(_message(source, name, str(error).strip().split("\n")[0])) from error
+
+
+def _message(source: HubFile, name: str, reason: str) -> str:
+    file = Path(source.file).name
+    return (
+        f"{name} needs {source.file} from huggingface.co/{source.repo}, which could not be downloaded: {reason}. "
+        f"With a copy of the file: smalti.load('/path/to/{file}', like={name!r}). "
+        "The models named mini/* need no network"
+    )
+
+
+def _checked(entry: Entry, path: Path) -> Path:
+    if entry.sha256 is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != entry.sha256:
+            raise ValueError(
+                f"{path} has sha256 {found}, but {entry.name} is {entry.sha256}: delete it and download again"
+            )
+    return path

@@ -1,0 +1,93 @@
+"""Our own layout of a model: a folder with config.json, model.safetensors and README.md (the model card).
+
+config.json is data: it is checked field by field and never names code to import.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from smalti.decoding.settings import Settings
+from smalti.hub.families import config_from_dict, family
+from smalti.hub.registry import Entry, Folder, Published
+from smalti.images import Resize
+
+FORMAT = "smalti/1"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+PACKAGED = Path(__file__).parents[1] / "weights"
+
+_FIELDS = {
+    "format", "role", "family", "name", "config", "tokenizer", "settings", "classes", "text", "license", "image_size",
+    "resize", "published", "notes", "card", "weights_of",
+}  # fmt: skip
+
+
+def read_folder(path: str | Path, *, packaged: bool = False) -> Entry:
+    """The entry that a folder's config.json describes; its weights are not read.
+
+    Errors: FileNotFoundError, ValueError naming the file for another format, unknown fields or wrong values.
+    """
+    path = Path(path)
+    file = path / CONFIG
+    if not file.is_file():
+        there = (
+            ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing" if path.is_dir() else "no such folder"
+        )
+        raise FileNotFoundError(f"{path} is no model folder: it needs {CONFIG} and {WEIGHTS}; there is {there}")
+    try:
+        data = json.loads(file.read_text())
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT!r}: smalti.hub.save_pretrained writes such folders")
+        if unknown := sorted(set(data) - _FIELDS):
+            raise ValueError(f"unknown fields {', '.join(unknown)}; known: {', '.join(sorted(_FIELDS))}")
+        return _entry(path, data, packaged)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{file} cannot be used: {reason}") from error
+
+
+def _entry(path: Path, data: Mapping[str, Any], packaged: bool) -> Entry:
+    source = Folder(path=path, packaged=packaged)
+    extras = {
+        "name": str(data["name"]),
+        "settings": Settings.from_dict(data.get("settings") or {}),
+        "notes": str(data.get("notes", "")),
+        "published": tuple(Published(**p) for p in data.get("published", ())),
+    }
+    if other := data.get("weights_of"):  # the same weights under other settings, such as a drafter + refiner pair
+        return replace(_packaged(str(other)), **extras)
+    role, tokenizer = data["role"], data.get("tokenizer") or {}
+    config = family(role, data["family"]).read_config(data["config"])
+    return Entry(
+        role=role,
+        family=data["family"],
+        config=config,
+        tokenizer=tokenizer.get("name"),
+        tokenizer_fingerprint=tokenizer.get("fingerprint", ""),
+        source=source,
+        weights_license=str(data.get("license", "")),
+        code_license="Apache-2.0",
+        image_size=data.get("image_size"),
+        resize=config_from_dict(Resize, data.get("resize") or {}),
+        num_classes=getattr(config, "classes", None),
+        class_names=tuple(str(name) for name in data.get("classes", ())),
+        text=(data.get("text") or {}).get("encoder"),
+        **extras,
+    )
+
+
+@cache
+def packaged_entries() -> tuple[Entry, ...]:
+    """The models inside the package, found by their folders alone."""
+    return tuple(read_folder(file.parent, packaged=True) for file in sorted(PACKAGED.glob(f"*/{CONFIG}")))
+
+
+def _packaged(name: str) -> Entry:
+    for file in sorted(PACKAGED.glob(f"*/{CONFIG}")):
+        data = json.loads(file.read_text())
+        if data.get("name") == name and "weights_of" not in data:
+            return read_folder(file.parent, packaged=True)
+    raise ValueError(f"weights_of names {name!r}, which is not a packaged model with weights of its own")

@@ -1,0 +1,197 @@
+"""Loading: a name, a folder or a weight file -> a model that is ready to use."""
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from smalti.hub import matching
+from smalti.hub.assembly import assemble
+from smalti.hub.families import Role, family_of
+from smalti.hub.fetch import fetch, hub_file
+from smalti.hub.folders import CARD, CONFIG, WEIGHTS, read_folder
+from smalti.hub.pickles import read_weights, unwrap
+from smalti.hub.registry import Entry, Folder, HubFile, LocalFile, entries, model_info, unknown_name
+from smalti.tokenizers.base import Tokenizer
+
+if TYPE_CHECKING:
+    from smalti.pipeline import ImageGenerator
+
+HUB = "hub:"
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    role: Role | None = None,
+    config: Any = None,
+    like: str | None = None,
+    tokenizer: "Tokenizer | str | Path | None" = None,
+    wrapping: str | None = None,
+) -> "Tokenizer | ImageGenerator":
+    """A tokenizer, or a generator together with its tokenizer, text encoder and published sampler settings.
+
+    `name_or_path` is a name of `list_models()`, a folder of `save_pretrained`, "hub:owner/name" for such a folder on
+    the hub, or an official weight file. The model of a file is found by its keys and shapes; where several fit, `like`
+    (a name) or `config` says which, and `wrapping` which of several state dicts. `tokenizer` is the one a generator
+    goes with, if not the published one (default for a file: the published file beside it, else by name).
+    Weights are float32 unless `dtype` says otherwise (generators only).
+
+    Errors: ValueError for an unknown name (with near matches), WeightsError (a ValueError) for a file that does not fit
+    or would run code, FileNotFoundError, FetchError (an OSError) where a download fails.
+    """
+    entry = _find(str(name_or_path), role=role, config=config, like=like, wrapping=wrapping)
+    if role not in (None, entry.role):
+        raise ValueError(f"{name_or_path} is a {entry.role}, you asked for a {role}")
+    if entry.role == "tokenizer":
+        if tokenizer is not None:
+            raise ValueError(f"{entry.name} is a tokenizer itself: leave out tokenizer=")
+        if dtype not in (None, torch.float32):
+            raise ValueError(f"tokenizers run in float32, got dtype={dtype}: wrap calls in torch.autocast for speed")
+        return _tokenizer(entry, device)
+    return _image_generator(entry, tokenizer, device, dtype)
+
+
+def from_pretrained(folder_or_hub_id: str | Path, **options: Any) -> "Tokenizer | ImageGenerator":
+    """What `save_pretrained` wrote, from a folder or from the hub ("owner/name"); options as for `load`."""
+    name = str(folder_or_hub_id)
+    if not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        name = HUB + name
+    return load(name, **options)
+
+
+# ---- which model -----------------------------------------------------------------------------------------------------
+
+
+def _find(name: str, *, role: Role | None, config: Any, like: str | None, wrapping: str | None) -> Entry:
+    known = {entry.name: entry for entry in entries()}
+    if name in known:
+        if config is not None or like is not None or wrapping is not None:
+            raise ValueError(f"{name} is known by name: config=, like= and wrapping= go with a file")
+        return known[name]
+    if name.startswith(HUB):
+        return replace(read_folder(_download(name.removeprefix(HUB))), name=name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return replace(read_folder(path), name=str(path))
+    if not path.is_file():
+        raise ValueError(unknown_name(name))
+    if (path.parent / CONFIG).is_file() and path.name == WEIGHTS:
+        return replace(read_folder(path.parent), name=str(path.parent))
+    return _official(path, role=role, config=config, like=like, wrapping=wrapping)
+
+
+def _download(repo: str) -> Path:
+    for file in (CONFIG, WEIGHTS):
+        path = hub_file(HubFile(repo=repo, file=file), name=HUB + repo)
+    with contextlib.suppress(OSError):  # a model without its card still works
+        hub_file(HubFile(repo=repo, file=CARD), name=HUB + repo)
+    return path.parent
+
+
+def _official(path: Path, *, role: Role | None, config: Any, like: str | None, wrapping: str | None) -> Entry:
+    """The entry of an official file on disk: as told, or by its keys and shapes."""
+    here = LocalFile(path=path)
+    if config is not None:
+        found = family_of(config)
+        base = model_info(like) if like else Entry(name=str(path), role=found.role, family=found.name, config=config)
+        return replace(base, name=str(path), role=found.role, config=config, source=here, wrapping=wrapping or "")
+    if like is not None:
+        entry = model_info(like)
+    else:
+        state = unwrap(read_weights(path), wrapping, role=role, name=str(path))
+        entry = matching.best(state, path, role)
+    wrapping = entry.wrapping if wrapping is None else wrapping
+    return replace(entry, name=str(path), source=here, sha256=None, wrapping=wrapping)
+
+
+# ---- putting it together ---------------------------------------------------------------------------------------------
+
+
+def _tokenizer(entry: Entry, device: torch.device | str) -> Tokenizer:
+    model, fingerprint = assemble(entry, fetch(entry), torch.float32)
+    model.name, model.fingerprint, model.resize = entry.name, fingerprint, entry.resize
+    return model.to(device)
+
+
+def _image_generator(
+    entry: Entry, tokenizer: Tokenizer | str | Path | None, device: torch.device | str, dtype: torch.dtype | None
+) -> "ImageGenerator":
+    from smalti.pipeline import ImageGenerator  # the one import upwards: the type that load gives back
+
+    path = fetch(entry)
+    loaded = _tokenizer_for(entry, path, tokenizer, device)
+    model, fingerprint = assemble(entry, path, dtype or torch.float32)
+    then = entry.settings.then
+    second = _find(then, role="generator", config=None, like=None, wrapping=None) if then else None
+    return ImageGenerator(
+        generator=model.to(device),
+        tokenizer=loaded,
+        text_encoder=_text_encoder(entry),
+        classes=entry.class_names,
+        settings=entry.settings,
+        then=_image_generator(second, loaded, device, dtype) if second else None,
+        name=entry.name,
+        fingerprint=fingerprint,
+        license=entry.weights_license,
+    )
+
+
+def _tokenizer_for(
+    entry: Entry, path: Path, tokenizer: Tokenizer | str | Path | None, device: torch.device | str
+) -> Tokenizer:
+    if isinstance(tokenizer, Tokenizer):
+        loaded = tokenizer.to(device)
+    else:
+        loaded = _tokenizer(_tokenizer_entry(entry, path, tokenizer), device)
+    if entry.tokenizer_fingerprint and loaded.fingerprint != entry.tokenizer_fingerprint:
+        raise ValueError(
+            f"{entry.name} was trained on the tokenizer {entry.tokenizer} with weights "
+            f"{entry.tokenizer_fingerprint[:12]}, but {loaded.name} has {loaded.fingerprint[:12]}: pass tokenizer="
+        )
+    return loaded
+
+
+def _tokenizer_entry(entry: Entry, path: Path, tokenizer: str | Path | None) -> Entry:
+    known = {e.name: e for e in entries() if e.role == "tokenizer"}
+    published = known.get(entry.tokenizer or "")
+    if tokenizer is not None:
+        name = str(tokenizer)
+        like = published.name if published and Path(name).is_file() else None
+        found = _find(name, role="tokenizer", config=None, like=like, wrapping=None)
+        if found.role != "tokenizer":
+            raise ValueError(f"tokenizer={name!r} is a {found.role}")
+        return found
+    if published is not None:
+        source = published.source
+        beside = path.parent / Path(source.file).name if isinstance(source, HubFile) else None
+        if isinstance(entry.source, LocalFile) and beside is not None and beside.is_file():
+            return replace(published, name=str(beside), source=LocalFile(path=beside))
+        return published
+    for place in _places(entry, path):
+        if place.is_dir():
+            return replace(read_folder(place), name=str(place))
+    needed = f" ({entry.tokenizer})" if entry.tokenizer else ""
+    raise ValueError(f"{entry.name} needs the tokenizer it was trained on{needed}: pass tokenizer= (a name or a path)")
+
+
+def _places(entry: Entry, path: Path) -> Iterable[Path]:
+    if entry.tokenizer and isinstance(entry.source, Folder):
+        yield Path(entry.tokenizer).expanduser()
+        yield path / entry.tokenizer
+        yield path.parent / Path(entry.tokenizer).name
+
+
+def _text_encoder(entry: Entry) -> Any:
+    if entry.text is None:
+        return None
+    if entry.text != "packaged":
+        raise ValueError(f"{entry.name} asks for the text encoder {entry.text!r}; known: 'packaged'")
+    from smalti.text import packaged
+
+    return packaged()

@@ -1,0 +1,67 @@
+"""Which model a state dict is of: by its keys and shapes against every known one."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor
+
+from smalti.hub import keymap
+from smalti.hub.assembly import official_shapes
+from smalti.hub.families import Role, family
+from smalti.hub.registry import Entry, Folder, HubFile, entries
+
+
+def fitting(state: Mapping[str, Tensor], *, role: Role | None = None) -> list[Entry]:
+    """The published models whose keys and shapes are exactly those of the state dict, in order of registration."""
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    return [
+        entry
+        for entry in entries()
+        if not isinstance(entry.source, Folder) and entry.settings.then is None and role in (None, entry.role)
+        if _fits(shapes, entry)
+    ]
+
+
+def _fits(shapes: Mapping[str, tuple[int, ...]], entry: Entry) -> bool:
+    unneeded = keymap.dropped(shapes, family(entry.role, entry.family).key_map(entry.config))
+    needed = {key: shape for key, shape in shapes.items() if key not in unneeded}
+    return needed == official_shapes(entry.role, entry.family, entry.config)
+
+
+def best(state: Mapping[str, Tensor], path: Path, role: Role | None = None) -> Entry:
+    """The model a file holds; its file name decides between models of the same layout.
+
+    Errors: WeightsError if none fits, or several that differ in more than their training.
+    """
+    found = fitting(state, role=role)
+    named = [e for e in found if isinstance(e.source, HubFile) and Path(e.source.file).name == path.name]
+    if len(named) == 1:
+        return named[0]
+    if not found:
+        known = sorted({e.family for e in entries()})
+        example = next(iter(state), "")
+        raise keymap.WeightsError(
+            f"{path} fits no {role or 'model'} known here ({len(state)} tensors, such as {example!r}; families: "
+            f"{', '.join(known)}): pass like='var/d16' to see what differs from a model, or config= for other sizes"
+        )
+    if len({(e.role, e.family, e.config) for e in found}) > 1:
+        names = [e.name for e in found]
+        raise keymap.WeightsError(
+            f"{path} fits {' and '.join(names)}, which have the same keys and shapes: "
+            f"say which, {' or '.join(f'like={name!r}' for name in names)}"
+        )
+    return found[0]
+
+
+def cause(state: Mapping[str, Tensor], entry: Entry) -> str:
+    """The likely reason why a state dict is not this entry's, "" if none is seen."""
+    others = fitting(state)
+    if not others:
+        return ""
+    other = others[0]
+    if other.role != entry.role:
+        return f"this is a {other.role} file ({other.name}), you asked for the {entry.role} {entry.name}"
+    mine, theirs = asdict(entry.config), asdict(other.config)
+    differing = [f"{k} {v} instead of {mine.get(k)}" for k, v in theirs.items() if mine.get(k) != v]
+    return f"this looks like {other.name} ({', '.join(differing[:3])}), you asked for {entry.name}"
