@@ -154,8 +154,8 @@ def rasterize(svg: str, size: int) -> Image.Image:
     except ImportError as error:
         raise PackageError("SVG emoji need resvg-py: pip install 'smalti[train]', or pip install resvg-py.") from error
     box = [float(x) for x in ElementTree.fromstring(svg).get("viewBox", "0 0 1 1").replace(",", " ").split()]
-    side = {"width": size} if box[2] >= box[3] else {"height": size}
-    return open_bitmap(bytes(resvg_py.svg_to_bytes(svg_string=svg, **side)))
+    width, height = (size, None) if box[2] >= box[3] else (None, size)
+    return open_bitmap(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height)))
 
 
 def open_bitmap(content: bytes) -> Image.Image:

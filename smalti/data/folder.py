@@ -47,7 +47,9 @@ class FolderWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             shutil.rmtree(self.work, ignore_errors=True)
 
@@ -99,6 +101,8 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
     """The metadata lines of a prepared folder. Raises FileNotFoundError with the command to run."""
     path = folder / "metadata.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no metadata.jsonl; make it with: smalti data prepare NAME --out {folder}")
+        raise FileNotFoundError(
+            f"{folder} holds no metadata.jsonl; make it with: smalti data prepare NAME --out {folder}"
+        )
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]

@@ -15,13 +15,13 @@ from smalti.data.packages import fetch
 from smalti.data.photos import open_photo, read_photos, read_table
 from smalti.data.rendered_text import FONTS, LICENSE, draw_words, read_font, read_words
 from smalti.data.sample_images import FOLDER
-from smalti.data.splits import is_heldout
+from smalti.data.splits import is_unseen
 
 SIDE = 256
 EMOJI = {
     "fluent3d": ("1f308", "1f438", "1f9cb", "2603"),
-    "noto": ("1f98b", "1f35f", "1f607", "26f5"),
-    "twemoji": ("1f99d", "1f3db", "1f36d", "1f9d9"),
+    "noto": ("1f98b", "1f41a", "1f607", "26f5"),
+    "twemoji": ("1f988", "1f3db", "1f36d", "1f9d9"),
 }
 PHOTOS = {
     "skimage/data/chelsea.png": (0.40, 0.45),
@@ -53,7 +53,7 @@ def _emoji(folder: Path) -> list[dict[str, Any]]:
     names, lines = read_names(fetch(NAMES)), []
     for artist in ARTIST_SETS:
         chosen = EMOJI[artist.name]
-        assert all(map(is_heldout, chosen))
+        assert all(map(is_unseen, chosen))
         for codepoint, image in read_drawings(artist, fetch(artist.package), SIDE):
             if codepoint in chosen:
                 file = f"emoji-{artist.name}-{codepoint}.png"
