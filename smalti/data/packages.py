@@ -111,7 +111,7 @@ def _in_source(package: Package, source: Path) -> Path:
 
 def _command(package: Package, folder: Path) -> list[str]:
     if package.registry == "npm":
-        return ["npm", "pack", "--silent", "--ignore-scripts", f"{package.name}@{package.version}"]
+        return ["npm", "pack", "--loglevel=error", "--ignore-scripts", f"{package.name}@{package.version}"]
     if package.registry == "debian":
         return ["apt-get", "download", f"{package.name}={package.version}"]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
@@ -145,7 +145,7 @@ def _download(package: Package) -> Path:
         if done.returncode != 0 or found is None:
             tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
             raise PackageError(
-                f"{command[0]} could not fetch {package.label} (exit {done.returncode}):\n{tail}\n"
+                f"{'pip' if package.registry == 'pypi' else command[0]} could not fetch {package.label} (exit {done.returncode}):\n{tail}\n"
                 "If you have the archive already, pass source=FILE_OR_FOLDER."
             )
         os.replace(found, target / found.name)
