@@ -121,7 +121,7 @@ class VARGenerator(Generator):
         self.positions = nn.Parameter(torch.zeros(1, self.layout.length, width))
         self.level_embedding = nn.Embedding(len(config.sides), width)
         self.input = nn.Linear(config.latent_channels, width)
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         if config.shared_modulation:
             self.shared_modulation = nn.Linear(width, 6 * width)

@@ -1,0 +1,280 @@
+"""Proves that every family keeps the contracts of Tokenizer and Generator: toys of three shapes and the real ones.
+
+Determinism, batch invariance, permutation, prefixes, gradients, teacher forcing against step-by-step decoding,
+known tokens, hand-over, guidance, early stop.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from smalti.decoding.guidance import Guidance
+from smalti.decoding.loop import Known, Partial, Stage, decode
+from smalti.decoding.noise import Noise
+from smalti.decoding.sampling import Sampling
+from smalti.generators.base import Condition, Generator
+from smalti.tokenizers.base import Tokenizer
+from smalti.tokens import Origin, Tokens
+from tests.families import tiny_var_generator, tiny_var_tokenizer
+from tests.toys import toy_pairs
+
+
+@dataclass
+class Family:
+    """A tokenizer and two generators over its tokens."""
+
+    tokenizer: Tokenizer
+    first: Generator
+    second: Generator
+
+
+def _var(**changes: object) -> Family:
+    second = tiny_var_generator(depth=1, width=16, **changes)
+    return Family(tiny_var_tokenizer(), tiny_var_generator(**changes), second)
+
+
+FAMILIES: dict[str, Callable[[], Family]] = {
+    **{name: (lambda name=name: Family(*toy_pairs()[name])) for name in toy_pairs()},
+    "var": _var,
+    "var shared modulation": lambda: _var(shared_modulation=True),
+    "var plain attention": lambda: _var(normalize_attention=False),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Family:
+    """One family after the other."""
+    return FAMILIES[request.param]()
+
+
+def images(family: Family, count: int = 3) -> Tensor:
+    """Noise images of the family's size."""
+    side = family.tokenizer.sizes.value
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(5))
+
+
+def values_of(tokens: Tokens) -> Tensor:
+    """Ids or latents."""
+    values = tokens.ids if tokens.ids is not None else tokens.latents
+    assert values is not None
+    return values
+
+
+def generate(family: Family, stages: list[Stage], classes: list[int], seed: int = 0, known: Known | None = None) -> list[Partial]:
+    """All steps of a generation."""
+    condition, feedback = Condition.of_classes(classes), family.tokenizer.feedback(len(classes))
+    noise = Noise.of(seed, len(classes))
+    return list(decode(stages, condition, feedback=feedback, noise=noise, known=known))
+
+
+def guided(model: Generator, until: int | None = None) -> Stage:
+    """A stage with guidance and full sampling."""
+    return Stage(model=model, guidance=Guidance(scale=2.0, curve="linear"), sampling=Sampling(top_p=0.95), until=until)
+
+
+# tokenizers
+
+
+def test_encoding_is_deterministic_and_independent_of_the_batch(family: Family) -> None:
+    """The same image gets the same tokens twice, alone, and in another order."""
+    batch = images(family)
+    tokens = family.tokenizer.encode(batch)
+    assert torch.equal(values_of(tokens), values_of(family.tokenizer.encode(batch)))
+    assert torch.allclose(values_of(tokens)[1:2], values_of(family.tokenizer.encode(batch[1:2])), atol=1e-5)
+    assert torch.allclose(values_of(tokens).flip(0), values_of(family.tokenizer.encode(batch.flip(0))), atol=1e-5)
+    assert tokens.layout == family.tokenizer.layout()
+
+
+def test_every_legal_prefix_decodes_and_the_range_holds(family: Family) -> None:
+    """Each cut gives whole images in [0, 1]; an illegal cut is refused with the nearest legal ones."""
+    tokens = family.tokenizer.encode(images(family))
+    for k in tokens.layout.prefixes:
+        decoded = family.tokenizer.decode(tokens.prefix(k))
+        assert decoded.shape == (3, 3, family.tokenizer.sizes.value, family.tokenizer.sizes.value)
+        assert 0 <= decoded.min() <= decoded.max() <= 1
+    with pytest.raises(ValueError, match="nearest legal"):
+        tokens.prefix(tokens.layout.length + 1)
+
+
+def test_images_of_one_batch_may_have_different_prefixes(family: Family) -> None:
+    """Cutting per image equals cutting each image alone."""
+    tokens = family.tokenizer.encode(images(family))
+    cuts = (tokens.layout.prefixes * 3)[:3]
+    together = family.tokenizer.decode(tokens.prefix(cuts)) if len(set(cuts)) == 1 or not tokens.latents else None
+    if together is not None:
+        for i, k in enumerate(cuts):
+            alone = family.tokenizer.decode(tokens[i : i + 1].prefix(k))
+            assert torch.allclose(together[i], alone[0], atol=1e-5)
+
+
+def test_wrong_images_are_refused_before_the_forward_pass(family: Family) -> None:
+    """Size, range, dtype, NaN and shape each get an error that says what to do."""
+    good = images(family)
+    for bad, words in (
+        (good[..., :-1], "takes"),
+        (good * 2 - 1, r"RGB in \[0, 1\]"),
+        ((good * 255).byte(), "float"),
+        (torch.full_like(good, torch.nan), "finite|NaN"),
+        (good[0], "B, 3, H, W"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            family.tokenizer.encode(bad)
+
+
+def test_tokens_of_another_tokenizer_are_refused(family: Family) -> None:
+    """The error names both tokenizers."""
+    tokenizer = family.tokenizer
+    tokenizer.name, tokenizer.fingerprint = "ours", "a" * 64
+    tokens = tokenizer.encode(images(family))
+    assert tokens.origin is not None and tokens.origin.tokenizer == "ours"
+    side = tokenizer.sizes.value
+    origin = Origin(tokenizer="theirs", weights="b" * 64, image_size=(side, side))
+    foreign = Tokens(layout=tokens.layout, ids=tokens.ids, latents=tokens.latents, origin=origin)
+    with pytest.raises(ValueError, match=r"theirs[\s\S]*ours"):
+        tokenizer.decode(foreign)
+
+
+# generators
+
+
+def test_decoding_step_by_step_equals_teacher_forcing(family: Family) -> None:
+    """The log-probability of every choice equals that of the teacher-forced pass: caches change nothing."""
+    if family.first.layout.continuous:
+        pytest.skip("a velocity has no teacher-forced logits here")
+    partials = generate(family, [Stage(model=family.first)], [0, 1])
+    tokens = Tokens(layout=family.first.layout, ids=partials[-1].values.clone())
+    condition = Condition.of_classes([0, 1])
+    with torch.no_grad():
+        prediction = family.first(tokens, condition, feedback=family.tokenizer.feedback(2))
+    logprobs = prediction.logits_RBnV[0].log_softmax(-1).gather(-1, tokens.ids[..., None])[..., 0]
+    for partial, step in zip(partials, family.first.schedule(), strict=True):
+        assert partial.choice is not None and partial.choice.logprobs is not None
+        assert torch.allclose(partial.choice.logprobs, logprobs[:, step.positions], atol=1e-5)
+
+
+def test_an_image_is_the_same_alone_and_in_a_batch(family: Family) -> None:
+    """Noise belongs to the image: image 2 of seed 4 equals image 0 of seed 6."""
+    batch = generate(family, [guided(family.first)], [0, 1, 2], seed=4)[-1].values
+    alone = generate(family, [guided(family.first)], [2], seed=6)[-1].values
+    assert torch.allclose(batch[2:].float(), alone.float(), atol=1e-5)
+
+
+def test_hand_over_at_either_end_is_one_model_alone(family: Family) -> None:
+    """After 0 steps the second model does everything, after all steps the first."""
+    steps = len(family.first.schedule())
+    for until, alone in ((0, family.second), (steps, family.first)):
+        stages = [guided(family.first, until=until), guided(family.second)]
+        pair = generate(family, stages, [0, 1])[-1].values
+        assert torch.allclose(pair, generate(family, [guided(alone)], [0, 1])[-1].values, atol=1e-5)
+
+
+def test_hand_over_in_the_middle_keeps_the_first_part(family: Family) -> None:
+    """The drafter's tokens stay, and the step numbers count in the full schedule."""
+    stages = [guided(family.first, until=1), guided(family.second)]
+    partials = generate(family, stages, [0, 1])
+    first = generate(family, [guided(family.first)], [0, 1])[0].values
+    positions = family.first.schedule()[0].positions
+    assert torch.allclose(partials[-1].values[:, positions].float(), first[:, positions].float(), atol=1e-6)
+    assert [p.step for p in partials] == list(range(len(family.first.schedule())))
+
+
+def test_a_model_handing_over_to_itself_changes_nothing(family: Family) -> None:
+    """The one-pass prefix equals the cached steps."""
+    stages = [guided(family.first, until=2), guided(family.first)]
+    pair, alone = generate(family, stages, [0, 1]), generate(family, [guided(family.first)], [0, 1])
+    assert torch.allclose(pair[-1].values.float(), alone[-1].values.float(), atol=1e-4)
+
+
+def test_known_tokens_stay(family: Family) -> None:
+    """Kept positions hold the given ids; a fully known sequence is returned as it is, without a draw."""
+    if family.first.layout.continuous:
+        pytest.skip("known tokens of continuous layouts come with their family")
+    given = generate(family, [guided(family.first)], [1, 2], seed=9)[-1].values.clone()
+    keep = torch.rand(given.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    out = generate(family, [guided(family.first)], [0, 0], known=Known(ids=given, keep=keep))[-1].values
+    assert torch.equal(out[keep], given[keep])
+    everything = Known(ids=given, keep=torch.ones_like(keep))
+    partials = generate(family, [guided(family.first)], [0, 0], known=everything)
+    assert torch.equal(partials[-1].values, given) and all(p.choice is None for p in partials)
+
+
+def test_known_first_steps_equal_the_run_that_made_them(family: Family) -> None:
+    """Continuing a prefix in one pass gives what the cached run gave."""
+    if family.first.layout.continuous:
+        pytest.skip("known tokens of continuous layouts come with their family")
+    whole = generate(family, [guided(family.first)], [0, 1])[-1].values
+    positions = family.first.schedule().positions_before(2)
+    keep = torch.zeros_like(whole, dtype=torch.bool)
+    keep[:, positions] = True
+    again = generate(family, [guided(family.first)], [0, 1], known=Known(ids=whole.clone(), keep=keep))
+    assert torch.equal(again[-1].values, whole) and again[0].step == 1 and again[0].choice is None
+
+
+def test_guidance_of_one_runs_no_null_rows(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scale 1 equals the plain conditional model and asks for one branch only."""
+    seen: list[tuple[str, ...]] = []
+    begin = family.first.begin
+
+    def spy(condition: Condition, **arguments: object) -> object:
+        seen.append(tuple(arguments["branches"]))  # type: ignore[arg-type]
+        return begin(condition, **arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(family.first, "begin", spy)
+    generate(family, [Stage(model=family.first, guidance=Guidance(scale=1.0))], [0])
+    generate(family, [Stage(model=family.first, guidance=Guidance(scale=1.5))], [0])
+    assert seen == [("cond",), ("cond", "null")]
+
+
+def test_guidance_scales_may_differ_per_image(family: Family) -> None:
+    """A batch with two scales equals two runs."""
+    mixed = Stage(model=family.first, guidance=Guidance(scale=(1.0, 3.0)))
+    both = generate(family, [mixed], [1, 1], seed=3)[-1].values
+    for i, scale in enumerate((1.0, 3.0)):
+        alone = generate(family, [Stage(model=family.first, guidance=Guidance(scale=scale))], [1], seed=3 + i)[-1].values
+        assert torch.allclose(both[i].float(), alone[0].float(), atol=1e-5)
+
+
+def test_a_class_out_of_range_is_refused_before_the_first_step(family: Family) -> None:
+    """Nothing is yielded."""
+    with pytest.raises(ValueError, match="out of range"):
+        next(decode([Stage(model=family.first)], Condition.of_classes([99]),
+                    feedback=family.tokenizer.feedback(1), noise=Noise.of(0, 1)))  # fmt: skip
+
+
+def test_generators_of_different_tokenizers_cannot_be_chained() -> None:
+    """The layouts differ, so the hand-over is refused."""
+    toys = toy_pairs()
+    stages = [Stage(model=toys["raster"][1], until=1), Stage(model=toys["two scales"][1])]
+    with pytest.raises(ValueError, match="same token layout"):
+        list(decode(stages, Condition.of_classes([0]), feedback=toys["raster"][0].feedback(1), noise=Noise.of(0, 1)))
+
+
+@pytest.mark.parametrize("changes", [{}, {"shared_modulation": True}, {"text_features": 6}, {"normalize_attention": False}])
+def test_gradients_reach_every_parameter_of_the_generator(changes: dict) -> None:
+    """No parameter is left out of the teacher-forced loss."""
+    model, tokenizer = tiny_var_generator(**changes), tiny_var_tokenizer()
+    ids = torch.randint(32, (2, model.layout.length), generator=torch.Generator().manual_seed(0))
+    text = torch.randn(2, 1, 6, generator=torch.Generator().manual_seed(0)) if "text_features" in changes else None
+    condition = Condition(classes=torch.tensor([1, -1]), text=text)
+    tokens = Tokens(layout=model.layout, ids=ids)
+    model(tokens, condition, feedback=tokenizer.feedback(2)).logits_RBnV.square().sum().backward()
+    dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not dead
+
+
+@pytest.mark.parametrize("refiners", [0, 1, 4])
+def test_gradients_reach_every_parameter_of_the_tokenizer(refiners: int) -> None:
+    """No parameter is left out of the objective; phi of every sharing is used."""
+    from smalti.tokenizers.var.objective import VARTokenizerObjective, VARTokenizerObjectiveConfig
+
+    tokenizer = tiny_var_tokenizer(refiners=refiners).train()
+    objective = VARTokenizerObjective(tokenizer, VARTokenizerObjectiveConfig(truncation=0.5))
+    objective(torch.rand(8, 3, 16, 16), 0, torch.Generator().manual_seed(0)).total.backward()
+    dead = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    unused_phi = {f"quantizer.refiners.{i}" for i in range(refiners)} - {
+        f"quantizer.refiners.{i}" for i in tokenizer.quantizer.refiner_of
+    }
+    assert [name for name in dead if name.rsplit(".", 1)[0] not in unused_phi] == []
