@@ -155,7 +155,9 @@ def rasterize(svg: str, size: int) -> Image.Image:
         raise PackageError("SVG emoji need resvg-py: pip install 'smalti[train]', or pip install resvg-py.") from error
     box = [float(x) for x in ElementTree.fromstring(svg).get("viewBox", "0 0 1 1").replace(",", " ").split()]
     width, height = (size, None) if box[2] >= box[3] else (None, size)
-    return open_bitmap(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height)))
+    # One flag holds text: without the machine's own fonts every machine draws the same pixels.
+    content = resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height, skip_system_fonts=True)
+    return open_bitmap(bytes(content))
 
 
 def open_bitmap(content: bytes) -> Image.Image:
