@@ -20,6 +20,8 @@ class VARTokenizerConfig:
     """Width at full resolution."""
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     """Width of every resolution level, times `channels`; each level but the last halves the image."""
+    patch: int = 1
+    """Side of the pixel blocks folded into channels before the first convolution (and unfolded after the last)."""
     res_blocks: int = 2
     """Residual blocks per level of the encoder; the decoder has one more."""
     norm_groups: int = 32
@@ -48,7 +50,7 @@ class VARTokenizerConfig:
     @property
     def stride(self) -> int:
         """Pixels per latent cell."""
-        return 2 ** (len(self.multipliers) - 1)
+        return self.patch * 2 ** (len(self.multipliers) - 1)
 
     @property
     def image_size(self) -> int:

@@ -50,7 +50,8 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [config.channels * m for m in config.multipliers]
         last, groups = len(widths) - 1, config.norm_groups
-        self.stem = nn.Conv2d(3, config.channels, 3, padding=1)
+        self.patch = config.patch
+        self.stem = nn.Conv2d(3 * config.patch**2, config.channels, 3, padding=1)
         levels = []
         for i, width in enumerate(widths):
             chain = [widths[i - 1] if i else config.channels] + [width] * config.res_blocks
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
 
     def forward(self, x_B3HW: Tensor) -> Tensor:
-        h = self.stem(x_B3HW)
+        h = self.stem(F.pixel_unshuffle(x_B3HW, self.patch))
         for level in self.levels:
             h = level(h)
         h = self.middle(h)
@@ -84,13 +85,14 @@ class Decoder(nn.Module):
             levels.append(Level(chain, attention=i == last, resize=Upsample(width) if i else nn.Identity(), groups=groups))
         self.levels = nn.ModuleList(levels)
         self.norm = nn.GroupNorm(groups, widths[0], eps=1e-6)
-        self.head = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.patch = config.patch
+        self.head = nn.Conv2d(widths[0], 3 * config.patch**2, 3, padding=1)
 
     def forward(self, f_BChw: Tensor) -> Tensor:
         h = self.middle(self.stem(f_BChw))
         for level in reversed(self.levels):
             h = level(h)
-        return self.head(F.silu(self.norm(h)))
+        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)
 
 
 class VARTokenizer(Tokenizer):

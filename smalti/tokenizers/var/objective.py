@@ -26,6 +26,8 @@ class VARTokenizerObjectiveConfig:
     """Weight of the codebook and commitment loss."""
     perceptual: float = 0.0
     """Weight of LPIPS (arXiv 1801.03924); needs a perceptual network."""
+    perceptual_start: float = 0.0
+    """Share of the training after which LPIPS is on."""
     adversarial: float = 0.0
     """Weight of the hinge adversarial loss; needs a discriminator."""
     adversarial_start: float = 0.5
@@ -120,7 +122,7 @@ class VARTokenizerObjective(nn.Module):
         rec, target = self.model.decode_latents(q.decodable) * 2 - 1, images * 2 - 1
         parts = {"l1": F.l1_loss(rec, target), "mse": F.mse_loss(rec, target), "quantization": q.loss}
         total = config.l1 * parts["l1"] + config.mse * parts["mse"] + config.quantization * q.loss
-        if config.perceptual:
+        if config.perceptual and self.progress >= config.perceptual_start:
             parts["perceptual"] = self._perceptual[0](rec, target).mean()  # type: ignore[misc]
             total = total + config.perceptual * parts["perceptual"]
         adversarial = None
