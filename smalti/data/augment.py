@@ -22,7 +22,14 @@ def resize_exactly(images: Tensor, size: int, resize: Resize) -> Tensor:
 
 
 def move(
-    images: Tensor, size: int, *, scale: Tensor, angle: Tensor, shift: Tensor, flip: Tensor | None = None, pad: str = "white"
+    images: Tensor,
+    size: int,
+    *,
+    scale: Tensor,
+    angle: Tensor,
+    shift: Tensor,
+    flip: Tensor | None = None,
+    pad: str = "white",
 ) -> Tensor:
     """Scaled, rotated and shifted images, float [B, 3, s, s] in [0, 1], of float [B, 3, S, S].
 
@@ -32,7 +39,10 @@ def move(
     radians = angle * (math.pi / 180)
     cos, sin = radians.cos() / scale, radians.sin() / scale
     mirror = torch.ones_like(cos) if flip is None else 1 - 2 * flip.to(cos)
-    rows = [torch.stack([cos * mirror, -sin, -2 * shift[:, 0] * mirror], -1), torch.stack([sin * mirror, cos, -2 * shift[:, 1]], -1)]
+    rows = [
+        torch.stack([cos * mirror, -sin, -2 * shift[:, 0] * mirror], -1),
+        torch.stack([sin * mirror, cos, -2 * shift[:, 1]], -1),
+    ]
     matrix_B23 = torch.stack(rows, 1).to(images.device)
     grid = F.affine_grid(matrix_B23, [len(images), 3, 2 * size, 2 * size], align_corners=False)
     white = pad == "white"

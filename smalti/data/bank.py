@@ -203,7 +203,9 @@ class ImageBank:
     def indices(self, source: str, split: str, *, role: Literal["tokenizer", "generator"] = "tokenizer") -> Tensor:
         """int64 [n]: images of one source in one split of the tokenizer or the generator."""
         name = f"split_{role}"
-        return torch.tensor([i for i, x in enumerate(self.items) if x.source == source and getattr(x, name) == split]).long()
+        return torch.tensor(
+            [i for i, x in enumerate(self.items) if x.source == source and getattr(x, name) == split]
+        ).long()
 
     def exact(self, indices: Tensor) -> Tensor:
         """float [B, 3, size, size] in [0, 1]: images as evaluation sees them, not augmented."""
@@ -214,7 +216,9 @@ class ImageBank:
         present = {s: w for s, w in mix.items() if w > 0}
         empty = [s for s in present if s not in self._train or not len(self._train[s])]
         if empty or not present:
-            raise ValueError(f"the mix asks for {', '.join(empty) or 'nothing'}, of which the bank has no training images")
+            raise ValueError(
+                f"the mix asks for {', '.join(empty) or 'nothing'}, of which the bank has no training images"
+            )
         total = sum(present.values())
         shares = {s: int(size * w / total) for s, w in present.items()}
         first = next(iter(present))

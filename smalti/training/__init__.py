@@ -1,0 +1,1 @@
+"""Optimization, EMA, checkpoints and logs: everything about training that is not a loss."""
