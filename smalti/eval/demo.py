@@ -52,8 +52,9 @@ class HandOver:
     together: Tensor
     """float [n, 3, H, W]: the refiner takes over."""
     seconds_alone: float
-    """Median of the timed runs for all n images, without decoding differences: both decode once."""
+    """Median of the timed runs for all n images, decoding included."""
     seconds_together: float
+    """The same for both."""
     difference: float
     """Mean absolute difference of the images, in [0, 1]."""
     steps: int
@@ -99,11 +100,13 @@ def run_demo(
     """Runs the demo with the given models on the packaged samples.
 
     `handover`: steps before `refiner` takes over (default: five eighths of them). `classes` default to twelve of the
-    generator's. Errors: ValueError for an empty prompt or an unknown class, before anything is computed.
+    generator's. A generator that knows no text leaves the texts out, unless they are the caller's own. Errors: ValueError for an empty prompt or an unknown class, before anything is computed.
     """
     chosen = list(classes) if classes is not None else spread_classes(generator, CLASSES)
     generator.condition(classes=chosen)  # both raise before the long work, not after it
-    generator.condition(text=list(prompts))
+    texts = list(prompts) if generator.text_encoder is not None or prompts is not PROMPTS else []
+    if texts:
+        generator.condition(text=texts)
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     entries = samples()
@@ -119,15 +122,17 @@ def run_demo(
             by_class.append(Generated(label=class_name(generator, value), images=out.images, seed=seed))
             advance()
     seconds["classes"], start = _lap(start)
-    with stage("Generating from texts", len(prompts)) as advance:
-        by_text = []
-        for prompt in prompts:
-            out = generator.generate(text=[prompt], n=PER_PROMPT, seed=seed)
-            by_text.append(Generated(label=prompt, images=out.images, seed=seed))
-            advance()
-    seconds["texts"], start = _lap(start)
-    compared = compare_hand_over(generator, refiner, handover, prompts, seed) if refiner is not None else None
-    if compared is not None:
+    by_text = []
+    if texts:
+        with stage("Generating from texts", len(texts)) as advance:
+            for prompt in texts:
+                out = generator.generate(text=[prompt], n=PER_PROMPT, seed=seed)
+                by_text.append(Generated(label=prompt, images=out.images, seed=seed))
+                advance()
+        seconds["texts"], start = _lap(start)
+    compared = None
+    if refiner is not None:
+        compared = compare_hand_over(generator, refiner, handover, classes=chosen, texts=texts, seed=seed)
         seconds["hand-over"], start = _lap(start)
     return Demo(
         samples=entries,
@@ -145,25 +150,33 @@ def run_demo(
 
 
 def compare_hand_over(
-    drafter: ImageGenerator, refiner: ImageGenerator, handover: int | None, prompts: Sequence[str], seed: int
+    drafter: ImageGenerator,
+    refiner: ImageGenerator,
+    handover: int | None = None,
+    *,
+    classes: Sequence[int | str] = (),
+    texts: Sequence[str] = (),
+    seed: int = 0,
 ) -> HandOver:
-    """Times and pictures of the drafter alone and of both, on the same texts and seeds, runs alternating."""
+    """Times and pictures of the drafter alone and of both, on the same texts (or classes) and seeds, runs alternating."""
     schedule = drafter.generator.schedule()
     cut = handover if handover is not None else len(schedule) * 5 // 8
-    texts = [prompts[i % len(prompts)] for i in range(COMPARED)]
+    asked = [(texts or classes)[i % len(texts or classes)] for i in range(COMPARED)]
+    wanted: dict[str, Any] = {"text" if texts else "classes": asked, "seed": seed}
+    labels = asked if texts else [class_name(drafter, value) for value in asked]
     alone_model = replace(drafter, then=None, settings=replace(drafter.settings, handover=None, then=None))
     alone_times, together_times = [], []
     with stage("Drafter alone, drafter + refiner", TIMED_RUNS + 1) as advance:
         for _ in range(TIMED_RUNS + 1):
             start = time.perf_counter()
-            alone = alone_model.generate(text=texts, seed=seed)
+            alone = alone_model.generate(**wanted)
             seconds, start = _lap(start)
             alone_times.append(seconds)
-            together = alone_model.generate(text=texts, seed=seed, then=refiner, handover=cut)
+            together = alone_model.generate(**wanted, then=refiner, handover=cut)
             together_times.append(_lap(start)[0])
             advance()
     return HandOver(
-        labels=tuple(texts),
+        labels=tuple(map(str, labels)),
         alone=alone.images,
         together=together.images,
         seconds_alone=statistics.median(alone_times[1:]),  # the first run of each is a warm-up

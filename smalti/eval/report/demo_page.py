@@ -22,7 +22,7 @@ def demo_page(demo: Demo, environment: dict[str, Any], command: str = "smalti de
         _budgets(demo),
         _rates(demo),
         _classes(demo),
-        _texts(demo),
+        _texts(demo) if demo.by_text else "",
         _hand_over(demo.hand_over) if demo.hand_over is not None else "",
         _provenance(demo, environment, command),
         "</main>",
@@ -44,26 +44,30 @@ def _header(demo: Demo, environment: dict[str, Any]) -> str:
     lead = (
         f"{len(demo.samples)} images that no model was trained on, written as tokens and read back at "
         f"{len(demo.sweep.rows)} budgets; {generated} images made from classes and texts. "
-        f"{side} × {side} pixels, {environment['device']}, {environment['threads']} threads, {seconds:.0f} seconds."
+        f"{side} × {side} pixels, {environment['device']}, {_count(environment['threads'], 'thread')}, {seconds:.0f} seconds."
     )
     numbers = [
         ("tokens of a whole image", str(row.tokens), f"{row.bits:,.0f} bit, {row.bpp:.2f} bit per pixel"),
         ("PSNR at that budget", f"{psnr.tokenizer.value:.1f} dB", f"95 %: {_range(psnr.tokenizer, 1)}"),
         (
-            "against a thumbnail of the same bits",
+            "against a thumbnail, same bits",
             f"{psnr.difference.value:+.1f} dB",
             f"95 %: {_range(psnr.difference, 1, signed=True)}",
         ),
-        (
-            f"for {len(demo.by_text[0].images)} images of a text",
-            f"{demo.seconds['texts'] / len(demo.by_text):.2f} s",
-            demo.generator.name,
-        ),
+        _speed(demo),
     ]
     cards = "".join(
-        f"<div><dt>{escape(k)}</dt><dd>{escape(v)}<br><small>{escape(note)}</small></dd></div>" for k, v, note in numbers
+        f"<div><dt>{escape(k)}</dt><dd>{escape(v)}<small>{escape(note)}</small></dd></div>" for k, v, note in numbers
     )
     return f'<header><h1>Smalti demo</h1><p class="lead">{escape(lead)}</p><dl class="numbers">{cards}</dl></header>'
+
+
+def _speed(demo: Demo) -> tuple[str, str, str]:
+    """Seconds for the images of one text, or of one class where the generator knows no text."""
+    kind, group = ("text", demo.by_text) if demo.by_text else ("class", demo.by_class)
+    stage = "texts" if demo.by_text else "classes"
+    seconds = demo.seconds[stage] / len(group)
+    return f"for {len(group[0].images)} images of a {kind}", f"{seconds:.2f} s", demo.generator.name
 
 
 def _range(interval: Any, digits: int, signed: bool = False) -> str:
@@ -104,10 +108,11 @@ def _mosaics(demo: Demo) -> str:
 def _strip(demo: Demo, i: int) -> str:
     sample, swept = demo.samples[i], demo.sweep
     name = f"{sample.title} ({sample.artist})" if sample.artist else sample.title
-    figures = [figure(demo.originals[i], name, (sample.title, sample.artist or sample.kind, "original"), "source")]
+    height, width = demo.originals.shape[-2:]
+    figures = [figure(demo.originals[i], name, (sample.title, f"{24 * height * width:,} bit", "original"), "source")]
     for row, images, values in zip(swept.rows, swept.reconstructions, swept.values, strict=True):
-        lines = (_tokens(row.tokens), f"{row.bits:,.0f} bit", f"{float(values['psnr'][i]):.1f} dB")
-        figures.append(figure(images[i], f"{name} from {_tokens(row.tokens)}", lines))
+        lines = (_count(row.tokens, "token"), f"{row.bits:,.0f} bit", f"{float(values['psnr'][i]):.1f} dB")
+        figures.append(figure(images[i], f"{name} from {_count(row.tokens, 'token')}", lines))
     small = swept.thumbnails[-1]
     height, width = small.sides[i].tolist()
     value = float(_psnr(demo, small.images, i))
@@ -122,8 +127,8 @@ def _psnr(demo: Demo, images: Any, i: int) -> Any:
     return psnr(demo.originals[i : i + 1], images[i : i + 1])[0]
 
 
-def _tokens(count: int) -> str:
-    return "1 token" if count == 1 else f"{count} tokens"
+def _count(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
 # ---- rates -----------------------------------------------------------------------------------------------------------
@@ -145,7 +150,7 @@ def _rates(demo: Demo) -> str:
         "Rate and distortion",
         lead,
         f'<div class="plots">{plots}</div>',
-        table(header, [_table_row(row) for row in rows], caption="Higher is better in every column.", texts=1),
+        table(header, [_table_row(row) for row in rows], caption="Higher PSNR and SSIM are better; differences are the tokenizer minus the thumbnail.", texts=1),
     )
 
 
@@ -202,7 +207,7 @@ def _hand_over(made: HandOver) -> str:
     n, ratio = len(made.labels), made.seconds_alone / made.seconds_together
     lead = (
         f"{made.drafter} makes the first {made.handover} of {made.steps} steps ({made.tokens_drafted} of {made.tokens} "
-        f"tokens), {made.refiner} the rest. Same texts, same seeds."
+        f"tokens), {made.refiner} the rest. Both get the same texts or classes and the same seeds."
     )
 
     def row(title: str, note: str, images: Any) -> str:
@@ -234,7 +239,7 @@ def _provenance(demo: Demo, environment: dict[str, Any], command: str) -> str:
         ("sampler", f"{settings.guidance}, {settings.sampling}"),
         ("protocol", PROTOCOL),
         ("preprocessing", str(demo.tokenizer.resize)),
-        ("machine", f"{environment['platform']}, {environment['device']}, {environment['threads']} threads"),
+        ("machine", f"{environment['platform']}, {environment['device']}, {_count(environment['threads'], 'thread')}"),
         ("versions", f"smalti {environment['smalti']}, Python {environment['python']}, {packages}"),
         ("time", ", ".join(f"{k} {v:.1f} s" for k, v in demo.seconds.items())),
     ]

@@ -54,4 +54,4 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """A definition list."""
-    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"
+    return '<dl class="facts">' + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"

@@ -30,10 +30,10 @@ p { margin: 0 0 14px; }
 header .lead { font-size: 18px; }
 section { padding: 36px 0 10px; border-top: 1px solid var(--line); margin-top: 36px; }
 .numbers { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px; margin: 30px 0 0; padding: 0; }
-.numbers div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
+.numbers div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 13px 16px 12px; }
 .numbers dt { color: var(--soft); font-size: 13px; line-height: 1.4; }
 .numbers dd { margin: 0; font-size: 25px; font-weight: 600; line-height: 1.3; }
-.numbers dd small { font-size: 14px; font-weight: 400; color: var(--soft); }
+.numbers dd small { display: block; font-size: 13px; font-weight: 400; color: var(--soft); line-height: 1.4; }
 figure { margin: 0; min-width: 0; }
 img { display: block; width: 100%; height: auto; border-radius: 6px; }
 figcaption { margin-top: 5px; font-size: 11.5px; line-height: 1.35; color: var(--soft); }
@@ -78,9 +78,8 @@ th { font-weight: 600; font-size: 12.5px; color: var(--soft); vertical-align: bo
 th, td { padding: 7px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th.t, td.t { text-align: left; }
 th:first-child, td:first-child { padding-left: 0; }
-dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 5px 20px; font-size: 14px; margin: 0 0 20px; }
-.numbers { font-size: inherit; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 5px 20px; font-size: 14px; margin: 0 0 20px; }
+.facts dt { color: var(--soft); } .facts dd { margin: 0; overflow-wrap: anywhere; }
 details summary { cursor: pointer; font-weight: 600; font-size: 15px; margin-bottom: 10px; }
 footer { padding-top: 28px; padding-bottom: 60px; color: var(--soft); font-size: 13px; }
 @media (max-width: 900px) {
@@ -98,10 +97,11 @@ footer { padding-top: 28px; padding-bottom: 60px; color: var(--soft); font-size:
   .row { grid-template-columns: minmax(0, 1fr); gap: 8px; }
   .row .sheet { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; }
   .grid { gap: 20px 16px; }
+  .grid .sheet { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .numbers dd { font-size: 21px; }
   figcaption { font-size: 10.5px; }
-  dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
-  dl dd { margin-bottom: 8px; }
+  .facts { grid-template-columns: minmax(0, 1fr); gap: 0; }
+  .facts dd { margin-bottom: 8px; }
   .numbers { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 10px; }
 }
 @media print { body { background: #fff; } section { break-inside: avoid-page; } }
