@@ -4,6 +4,7 @@ A family folder gives data only; this table is the one place that knows which cl
 """
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 Role = Literal["tokenizer", "generator"]
+
+# limits on what a config from a stranger may ask for
+_LARGEST_NUMBER = 2**24  # in a config
+_LARGEST_TENSOR = 2**28  # values of one computed tensor
+_MOST = 100_000  # weights of one model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +56,12 @@ class Family:
         return self._module("weights").constants(config)
 
     def read_config(self, data: Mapping[str, Any]) -> Any:
-        """The config from JSON; ValueError for a field it does not have or a value it refuses."""
+        """The config from JSON; ValueError for a field it does not have, a value it refuses, or an absurd number."""
+        for key, value in data.items():
+            if any(
+                isinstance(n, int) and abs(n) > _LARGEST_NUMBER for n in (value if isinstance(value, list) else [value])
+            ):
+                raise ValueError(f"the config asks for {key} = {value}; numbers up to {_LARGEST_NUMBER} make sense")
         return config_from_dict(self.config_class, data)
 
 
@@ -83,8 +94,13 @@ class _EmptyOnMeta(TorchFunctionMode):
     """Uninitialized memory is not allocated: the weights are about to come from a file.
 
     Unlike `torch.device("meta")` it leaves computed tensors (positions, tables) real. Initialization is skipped, which
-    also spares the seconds that importing torch's Python code for meta tensors takes.
+    also spares the seconds that importing torch's Python code for meta tensors takes. A config from a stranger that
+    asks for absurd sizes is a ValueError before it fills memory.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -95,6 +111,13 @@ class _EmptyOnMeta(TorchFunctionMode):
             return target
         if func is torch.empty and kwargs.get("device") is None:
             kwargs["device"] = "meta"
+            self.count += 1
+            if self.count > _MOST:
+                raise ValueError(f"the config asks for more than {_MOST} weight tensors")
+        if func in (torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.linspace, torch.arange):
+            shape = args[0] if isinstance(target, (tuple, list)) else args
+            if math.prod(n for n in shape if isinstance(n, int) and n > 0) > _LARGEST_TENSOR:
+                raise ValueError(f"the config asks for a tensor of shape {list(shape)}")
         return func(*args, **kwargs)
 
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,10 +15,8 @@ from smalti.hub.fetch import fetch, hub_file
 from smalti.hub.folders import CARD, CONFIG, WEIGHTS, read_folder
 from smalti.hub.pickles import read_weights, unwrap
 from smalti.hub.registry import Entry, Folder, HubFile, LocalFile, entries, model_info, unknown_name
+from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import Tokenizer
-
-if TYPE_CHECKING:
-    from smalti.pipeline import ImageGenerator
 
 HUB = "hub:"
 
@@ -31,9 +29,9 @@ def load(
     role: Role | None = None,
     config: Any = None,
     like: str | None = None,
-    tokenizer: "Tokenizer | str | Path | None" = None,
+    tokenizer: Tokenizer | str | Path | None = None,
     wrapping: str | None = None,
-) -> "Tokenizer | ImageGenerator":
+) -> Tokenizer | ImageGenerator:
     """A tokenizer, or a generator together with its tokenizer, text encoder and published sampler settings.
 
     `name_or_path` is a name of `list_models()`, a folder of `save_pretrained`, "hub:owner/name" for such a folder on
@@ -57,7 +55,7 @@ def load(
     return _image_generator(entry, tokenizer, device, dtype)
 
 
-def from_pretrained(folder_or_hub_id: str | Path, **options: Any) -> "Tokenizer | ImageGenerator":
+def from_pretrained(folder_or_hub_id: str | Path, **options: Any) -> Tokenizer | ImageGenerator:
     """What `save_pretrained` wrote, from a folder or from the hub ("owner/name"); options as for `load`."""
     name = str(folder_or_hub_id)
     if not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
@@ -121,9 +119,7 @@ def _tokenizer(entry: Entry, device: torch.device | str) -> Tokenizer:
 
 def _image_generator(
     entry: Entry, tokenizer: Tokenizer | str | Path | None, device: torch.device | str, dtype: torch.dtype | None
-) -> "ImageGenerator":
-    from smalti.pipeline import ImageGenerator  # the one import upwards: the type that load gives back
-
+) -> ImageGenerator:
     path = fetch(entry)
     loaded = _tokenizer_for(entry, path, tokenizer, device)
     model, fingerprint = assemble(entry, path, dtype or torch.float32)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,14 @@ from smalti.hub import keymap
 from smalti.hub.assembly import fingerprint
 from smalti.hub.families import family_of
 from smalti.hub.folders import CARD, CONFIG, FORMAT, WEIGHTS
+from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import Tokenizer
-
-if TYPE_CHECKING:
-    from smalti.pipeline import ImageGenerator
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def save_pretrained(
-    model: "Tokenizer | ImageGenerator",
+    model: Tokenizer | ImageGenerator,
     folder: str | Path,
     *,
     dtype: torch.dtype | None = None,
@@ -69,7 +67,7 @@ def save_pretrained(
     return folder
 
 
-def _generator_facts(model: "ImageGenerator") -> dict[str, Any]:
+def _generator_facts(model: ImageGenerator) -> dict[str, Any]:
     if not model.tokenizer.name:
         raise ValueError("the generator's tokenizer has no name: set tokenizer.name to a model name or its folder")
     return {
