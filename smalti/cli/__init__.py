@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     With SMALTI_DEBUG=1 in the environment such errors keep their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Waiting threads sleep: on a machine that also does other work, spinning ones make small models many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         if not arguments or arguments[0] not in VERBS:
             return _overview(arguments or ["--help"])
