@@ -31,6 +31,10 @@ class TrainingConfig:
     """Parts the batch is computed in, one after the other."""
     learning_rate: float = 1e-3
     """Peak."""
+    muon: tuple[str, ...] = ()
+    """2-D weights whose name contains one of these are trained by Muon instead of AdamW."""
+    muon_learning_rate: float = 3e-3
+    """Peak for Muon, on AdamW's scale."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Of AdamW."""
     weight_decay: float = 0.0

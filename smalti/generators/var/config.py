@@ -32,6 +32,8 @@ class VARConfig:
     """One adaLN layer for all blocks plus a table per block, instead of a layer per block."""
     normalize_attention: bool = True
     """Unit-length queries and keys with a learned scale per head; else scale 0.25 / sqrt(head width)."""
+    initial_gain: float = 1e-3
+    """Start of training: size of the gains on the residual branches; the authors use 1e-3 (shallow) to 5e-6 (deep)."""
     norm_eps: float = 1e-6
     """Epsilon of every LayerNorm."""
     drop_path: float = 0.0

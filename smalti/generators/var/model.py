@@ -64,6 +64,15 @@ class Block(nn.Module):
         else:
             self.modulation = nn.Linear(width, 6 * width)
 
+    def initialize(self, config: VARConfig) -> None:
+        """Modulations near the identity, gains at `initial_gain`."""
+        if config.shared_modulation:
+            self.modulation_table[:, :, :2] = config.initial_gain
+        else:
+            self.modulation.weight.mul_(0.5)
+            self.modulation.weight[: 2 * config.width] *= min(config.initial_gain, 0.1)
+            self.modulation.bias[: 2 * config.width] = config.initial_gain
+
     def modulations(self, condition_RD: Tensor, shared_R6D: Tensor | None) -> Tensor:
         """[R, 6, D] from silu(condition), or from the output of the shared layer."""
         if shared_R6D is not None:
@@ -128,6 +137,25 @@ class VARGenerator(Generator):
         self.norm = nn.LayerNorm(width, eps=config.norm_eps, elementwise_affine=False)
         self.head_modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, config.vocab)
+        self.initialize()
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Weights to start training from: the authors' standard deviations; gains start at `initial_gain`."""
+        config, std = self.config, (1 / self.config.width / 3) ** 0.5
+        for name, p in self.named_parameters():
+            if p.ndim >= 2 and not name.endswith(("log_scale", "modulation_table")):
+                nn.init.trunc_normal_(p, std=std)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(p)
+        self.head.weight.mul_(0.02)
+        self.head_modulation.weight.mul_(0.5)
+        if config.shared_modulation:
+            self.shared_modulation.weight.mul_(0.5)
+        for block in self.blocks:
+            block.attention.proj.weight.div_(math.sqrt(2 * config.depth))  # type: ignore[union-attr]
+            block.down.weight.div_(math.sqrt(2 * config.depth))  # type: ignore[union-attr]
+            block.initialize(config)  # type: ignore[operator]
 
     def schedule(self) -> Schedule:
         """One step per scale."""
