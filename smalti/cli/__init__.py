@@ -78,8 +78,7 @@ def _overview(arguments: Sequence[str]) -> int:
 
     stubs: dict[str, Callable[..., Any]] = {name: verb(summary) for name, summary in VERBS.items()}
     description = (
-        "Image tokenizers and autoregressive image generators. Start with `smalti demo`; "
-        "every verb has its own --help."
+        "Image tokenizers and autoregressive image generators. Start with `smalti demo`; every verb has its own --help."
     )
     tyro.extras.subcommand_cli_from_dict(stubs, prog="smalti", description=description, args=list(arguments))
     return 0

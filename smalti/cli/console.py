@@ -83,7 +83,9 @@ def budget_list(text: str, legal: Sequence[int]) -> list[int]:
         elif part.isdigit():
             chosen.add(int(part))
         else:
-            raise ValueError(f'budget {part!r} is neither a number of tokens nor "all" nor "each": use --budget 1,14,all')
+            raise ValueError(
+                f'budget {part!r} is neither a number of tokens nor "all" nor "each": use --budget 1,14,all'
+            )
     return sorted(chosen)
 
 

@@ -30,7 +30,9 @@ def encode(
     """
     paths = image_paths(images)
     if out.suffix != ".safetensors":
-        raise ValueError(f"token files end in .safetensors, got --out {out}: use --out {out.with_suffix('.safetensors')}")
+        raise ValueError(
+            f"token files end in .safetensors, got --out {out}: use --out {out.with_suffix('.safetensors')}"
+        )
 
     from smalti.images import read_images
     from smalti.tokens import Tokens
@@ -43,9 +45,7 @@ def encode(
     tokens.save(out)
     lengths, bits = tokens.lengths.tolist(), tokens.bits().tolist()
     if json:
-        entries = [
-            {"image": str(p), "tokens": n, "bits": b} for p, n, b in zip(paths, lengths, bits, strict=True)
-        ]
+        entries = [{"image": str(p), "tokens": n, "bits": b} for p, n, b in zip(paths, lengths, bits, strict=True)]
         print_json({"out": str(out), "tokenizer": model.name, "images": entries})
         return
     shape = f"{lengths[0]} tokens, {bits[0]:,.0f} bits each" if len(set(lengths)) == 1 else f"{sum(lengths)} tokens"

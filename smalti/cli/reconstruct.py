@@ -37,7 +37,7 @@ def reconstruct(
 
     model = load_tokenizer(tokenizer, device)
     pixels = torch.cat([model.preprocess(read_images(path)) for path in paths])
-    legal = budgets_of(model.layout(tuple(pixels.shape[-2:])))
+    legal = budgets_of(model.layout((pixels.shape[-2], pixels.shape[-1])))
     result = sweep(model, pixels, budgets=budget_list(budget, legal))
     for row, pictures in zip(result.rows, result.reconstructions, strict=True):
         for name, picture in zip(unique_names(paths), pictures, strict=True):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from smalti.data.sample_images import Sample, samples
-from smalti.eval.budgets import BudgetSweep, sweep
+from smalti.eval.budgets import BudgetSweep, budgets_of, sweep
 from smalti.eval.progress import stage
 from smalti.images import read_images
 from smalti.pipeline import ImageGenerator
@@ -100,7 +100,8 @@ def run_demo(
     """Runs the demo with the given models on the packaged samples.
 
     `handover`: steps before `refiner` takes over (default: five eighths of them). `classes` default to twelve of the
-    generator's. A generator that knows no text leaves the texts out, unless they are the caller's own. Errors: ValueError for an empty prompt or an unknown class, before anything is computed.
+    generator's. A generator that knows no text leaves the texts out, unless they are the caller's own.
+    Errors: ValueError for an empty prompt or an unknown class, before anything is computed.
     """
     chosen = list(classes) if classes is not None else spread_classes(generator, CLASSES)
     generator.condition(classes=chosen)  # both raise before the long work, not after it
@@ -111,7 +112,7 @@ def run_demo(
     start = time.perf_counter()
     entries = samples()
     originals = torch.cat([tokenizer.preprocess(read_images(entry.path)) for entry in entries])
-    budgets = len(tokenizer.layout(tuple(originals.shape[-2:])).prefixes)
+    budgets = len(budgets_of(tokenizer.layout((originals.shape[-2], originals.shape[-1]))))
     with stage("Reconstructing at every budget", budgets) as advance:
         swept = sweep(tokenizer, originals, seed=seed, on_budget=lambda _: advance())
     seconds["reconstruct"], start = _lap(start)
@@ -158,7 +159,7 @@ def compare_hand_over(
     texts: Sequence[str] = (),
     seed: int = 0,
 ) -> HandOver:
-    """Times and pictures of the drafter alone and of both, on the same texts (or classes) and seeds, runs alternating."""
+    """Times and pictures of the drafter alone and of both, on the same texts (or classes) and seeds, alternating."""
     schedule = drafter.generator.schedule()
     cut = handover if handover is not None else len(schedule) * 5 // 8
     asked = [(texts or classes)[i % len(texts or classes)] for i in range(COMPARED)]

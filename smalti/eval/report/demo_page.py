@@ -44,7 +44,8 @@ def _header(demo: Demo, environment: dict[str, Any]) -> str:
     lead = (
         f"{len(demo.samples)} images that no model was trained on, written as tokens and read back at "
         f"{len(demo.sweep.rows)} budgets; {generated} images made from classes and texts. "
-        f"{side} × {side} pixels, {environment['device']}, {_count(environment['threads'], 'thread')}, {seconds:.0f} seconds."
+        f"{side} × {side} pixels, {environment['device']}, {_count(environment['threads'], 'thread')}, "
+        f"{seconds:.0f} seconds."
     )
     numbers = [
         ("tokens of a whole image", str(row.tokens), f"{row.bits:,.0f} bit, {row.bpp:.2f} bit per pixel"),
@@ -85,8 +86,8 @@ def _budgets(demo: Demo) -> str:
         if strips:
             blocks.append(f"<h3>{escape(title)}</h3>{''.join(strips)}")
     lead = (
-        "Each strip starts with the original, then shows what the first tokens alone decode to, from one token to all of "
-        "them. Last in the strip: a bicubic thumbnail that costs as many bits as all tokens together."
+        "Each strip starts with the original, then shows what the first tokens alone decode to, from one token to all "
+        "of them. Last in the strip: a bicubic thumbnail that costs as many bits as all tokens together."
     )
     return section("budgets", "From one token to all", lead, _mosaics(demo), *blocks)
 
@@ -99,8 +100,8 @@ def _mosaics(demo: Demo) -> str:
     shapes = [(s.shape[0], s.shape[1]) for s in segments]
     vocab = segments[0].vocab
     sentence = (
-        f"<p>One tile, one token: an image becomes {len(shapes)} maps of tokens, coarse to fine, and every token is one of "
-        f"{vocab:,} codes. Tiles are drawn in the mean color of what they decode to.</p>"
+        f"<p>One tile, one token: an image becomes {len(shapes)} maps of tokens, coarse to fine, and every token is one "
+        f"of {vocab:,} codes. Tiles are drawn in the mean color of what they decode to.</p>"
     )
     return sentence + mosaics([images[0] for images in demo.sweep.reconstructions], shapes)
 
@@ -142,15 +143,20 @@ def _rates(demo: Demo) -> str:
     header = ["tokens", "bits", "bit/pixel", "PSNR dB", "thumbnail", "difference [95 %]"]
     header += ["SSIM", "thumbnail", "difference [95 %]", "N"]
     lead = (
-        f"Mean over the {rows[0].n} samples with 95 % bootstrap intervals. The thumbnail is the best per image over all "
-        "sizes and 2 to 8 bits per channel that fit into the same number of bits."
+        f"Mean over the {rows[0].n} samples with 95 % bootstrap intervals. The thumbnail is the best per image over "
+        "all sizes and 2 to 8 bits per channel that fit into the same number of bits."
     )
     return section(
         "rates",
         "Rate and distortion",
         lead,
         f'<div class="plots">{plots}</div>',
-        table(header, [_table_row(row) for row in rows], caption="Higher PSNR and SSIM are better; differences are the tokenizer minus the thumbnail.", texts=1),
+        table(
+            header,
+            [_table_row(row) for row in rows],
+            caption="Higher PSNR and SSIM are better; differences are the tokenizer minus the thumbnail.",
+            texts=1,
+        ),
     )
 
 
@@ -172,7 +178,9 @@ def _table_row(row: BudgetRow) -> list[str]:
     for name, digits in (("psnr", 2), ("ssim", 3)):
         c = row.metrics[name]
         cells += [f"{c.tokenizer.value:.{digits}f}", f"{c.thumbnail.value:.{digits}f}"]
-        cells.append(f"{c.difference.value:+.{digits}f} [{c.difference.low:+.{digits}f}, {c.difference.high:+.{digits}f}]")
+        cells.append(
+            f"{c.difference.value:+.{digits}f} [{c.difference.low:+.{digits}f}, {c.difference.high:+.{digits}f}]"
+        )
     return [*cells, str(row.n)]
 
 

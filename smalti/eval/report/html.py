@@ -47,9 +47,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
         "<tr>" + "".join(f"<td{s}>{escape(c)}</td>" for c, s in zip(row, style, strict=True)) + "</tr>" for row in rows
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:

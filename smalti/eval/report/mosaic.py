@@ -27,7 +27,9 @@ def mosaic(image: Tensor, shape: tuple[int, int]) -> str:
                 f'<rect x="{x:.2f}" y="{y:.2f}" width="{step_x - GROUT:.2f}" height="{step_y - GROUT:.2f}" '
                 f'rx="1" fill="#{red:02x}{green:02x}{blue:02x}"/>'
             )
-    return f'<svg viewBox="0 0 {SIZE:g} {SIZE:g}" role="img" aria-label="{height} x {width} tokens">{"".join(tiles)}</svg>'
+    return (
+        f'<svg viewBox="0 0 {SIZE:g} {SIZE:g}" role="img" aria-label="{height} x {width} tokens">{"".join(tiles)}</svg>'
+    )
 
 
 def mosaics(images: Sequence[Tensor], shapes: Sequence[tuple[int, int]]) -> str:

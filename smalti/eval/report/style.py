@@ -46,7 +46,9 @@ figcaption span:last-child { color: var(--ink); font-weight: 600; }
 h3 + .strip { border-top: 0; }
 .strip .source img { outline: 2px solid var(--ink); outline-offset: 1px; }
 .strip .thumb figcaption span:last-child { color: var(--theirs); }
-.mosaics { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: 10px; margin: 6px 0 28px; }
+.mosaics {
+  display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: 10px; margin: 6px 0 28px;
+}
 .mosaics svg { display: block; width: 100%; height: auto; border-radius: 6px; background: var(--line); }
 .grid { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 22px 26px; }
 .sheet { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 5px; }
@@ -60,7 +62,12 @@ h3 + .strip { border-top: 0; }
 .row .sheet { grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 8px; }
 .plots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 18px; margin-bottom: 26px; }
 .plots svg {
-  display: block; width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  display: block;
+  width: 100%;
+  height: auto;
+  background: var(--card);
+  border: 1px solid var(--line);
+  border-radius: 10px;
 }
 svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: var(--soft); }
 svg .title { fill: var(--ink); font-weight: 600; font-size: 13.5px; }
@@ -68,7 +75,8 @@ svg .axis { stroke: var(--line); stroke-width: 1; }
 svg .ours { stroke: var(--ours); } svg .theirs { stroke: var(--theirs); }
 svg polyline { fill: none; stroke-width: 2; }
 svg circle.ours { fill: var(--ours); stroke: none; } svg circle.theirs { fill: var(--theirs); stroke: none; }
-svg polygon.ours { fill: var(--ours-band); stroke: none; } svg polygon.theirs { fill: var(--theirs-band); stroke: none; }
+svg polygon.ours { fill: var(--ours-band); stroke: none; }
+svg polygon.theirs { fill: var(--theirs-band); stroke: none; }
 svg text.ours { fill: var(--ours); stroke: none; font-weight: 600; }
 svg text.theirs { fill: var(--theirs); stroke: none; font-weight: 600; }
 .scroll { overflow-x: auto; margin-bottom: 18px; }
@@ -78,7 +86,9 @@ th { font-weight: 600; font-size: 12.5px; color: var(--soft); vertical-align: bo
 th, td { padding: 7px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th.t, td.t { text-align: left; }
 th:first-child, td:first-child { padding-left: 0; }
-.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 5px 20px; font-size: 14px; margin: 0 0 20px; }
+.facts {
+  display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 5px 20px; font-size: 14px; margin: 0 0 20px;
+}
 .facts dt { color: var(--soft); } .facts dd { margin: 0; overflow-wrap: anywhere; }
 details summary { cursor: pointer; font-weight: 600; font-size: 15px; margin-bottom: 10px; }
 footer { padding-top: 28px; padding-bottom: 60px; color: var(--soft); font-size: 13px; }
