@@ -61,6 +61,9 @@ def _entry(path: Path, data: Mapping[str, Any], packaged: bool) -> Entry:
         return replace(_packaged(str(other)), **extras)
     role, tokenizer = data["role"], data.get("tokenizer") or {}
     config = family(role, data["family"]).read_config(data["config"])
+    names, known = tuple(str(name) for name in data.get("classes", ())), getattr(config, "classes", None)
+    if names and len(names) != known:
+        raise ValueError(f"classes has {len(names)} names, but the model knows {known} classes")
     return Entry(
         role=role,
         family=data["family"],
@@ -72,8 +75,8 @@ def _entry(path: Path, data: Mapping[str, Any], packaged: bool) -> Entry:
         code_license="Apache-2.0",
         image_size=data.get("image_size"),
         resize=config_from_dict(Resize, data.get("resize") or {}),
-        num_classes=getattr(config, "classes", None),
-        class_names=tuple(str(name) for name in data.get("classes", ())),
+        num_classes=known,
+        class_names=names,
         text=(data.get("text") or {}).get("encoder"),
         **extras,
     )

@@ -13,7 +13,9 @@ from smalti.hub import WeightsError, folders, from_pretrained, registry, save_pr
 from smalti.hub.folders import read_folder
 from smalti.images import Resize
 from smalti.pipeline import ImageGenerator
+from smalti.text import packaged
 from smalti.tokenizers.base import Tokenizer
+from tests.families import tiny_var_generator
 from tests.hub.conftest import SETTINGS
 
 
@@ -46,6 +48,24 @@ def test_round_trip(saved, tokenizer, generator):
     assert gen.tokenizer.fingerprint == tok.fingerprint
     assert torch.equal(gen.generate(classes=["dog"], seed=3).images, generator.generate(classes=["dog"], seed=3).images)
     assert isinstance(smalti.load(saved[0] / "model.safetensors"), Tokenizer)
+
+
+def test_a_model_that_takes_text_comes_back_with_its_encoder(tmp_path, tokenizer, generator):
+    encoder = packaged()
+    generator.generator = tiny_var_generator(text_features=encoder.width)
+    generator.text_encoder = encoder
+    save_pretrained(tokenizer, tmp_path / "tok", name="test/tok")
+    generator.tokenizer.name = "test/tok"
+    gen = from_pretrained(save_pretrained(generator, tmp_path / "gen"))
+    assert isinstance(gen, ImageGenerator)
+    images = gen.generate(text=["a red apple"], seed=1).images
+    assert torch.equal(images, generator.generate(text=["a red apple"], seed=1).images)
+    edit(tmp_path / "gen", text={"encoder": "os.system"})
+    with pytest.raises(ValueError, match=r"text encoder 'os\.system'; known: 'packaged'"):
+        from_pretrained(tmp_path / "gen")
+    edit(tmp_path / "gen", text=None, classes=["cat"])
+    with pytest.raises(ValueError, match="classes has 1 names, but the model knows 5 classes"):
+        from_pretrained(tmp_path / "gen")
 
 
 def test_the_tokenizer_is_found_beside_a_moved_generator(saved, tmp_path):
