@@ -62,7 +62,7 @@ def _sometimes(rng: torch.Generator, share: float, values: Tensor, otherwise: fl
 
 
 def emoji(images: Tensor, size: int, rng: torch.Generator) -> Tensor:
-    """Scale -15..+25 %, sometimes +-8 degrees, shift, sometimes a light tint; never mirrored (arrows, letters, flags)."""
+    """Scale -15..+25 %, sometimes +-8 degrees, shift, sometimes a light tint; never mirrored (arrows, letters)."""
     count = len(images)
     moved = move(
         images.float() / 255,

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +118,7 @@ def read_pack(path: Path) -> tuple[list[Item], list[bytes]]:
     if header.get("format") != FORMAT or set(tensors) != {"data", "offsets"}:
         raise ValueError(f"{path} is not a bank ({FORMAT}): make one with `smalti data pack --out {path.name}`")
     offsets, data = tensors["offsets"].tolist(), tensors["data"].numpy()
-    blobs = [data[a:b].tobytes() for a, b in zip(offsets, offsets[1:], strict=False)]
+    blobs = [data[a:b].tobytes() for a, b in pairwise(offsets)]
     lines = json.loads(header["items"])
     if len(lines) != len(blobs):
         raise ValueError(f"{path} names {len(lines)} images and holds {len(blobs)}: it is damaged, pack it again")
@@ -137,7 +138,7 @@ def _crops(photo: np.ndarray, count: int, side: int, seed: int) -> np.ndarray:
     image, short = Image.fromarray(photo), min(photo.shape[:2])
     cuts = []
     for _ in range(count):
-        crop = int(round(side * (max(short, side) / side) ** rng.random()))
+        crop = round(side * (max(short, side) / side) ** rng.random())
         left = rng.integers(0, max(photo.shape[1] - crop, 0) + 1)
         top = rng.integers(0, max(photo.shape[0] - crop, 0) + 1)
         box = (left, top, left + crop, top + crop)
@@ -150,7 +151,8 @@ class ImageBank:
 
     def __init__(self, images: Tensor, items: Sequence[Item], *, seed: int = 0, size: int = 64) -> None:
         """`size`: side of the images that `batch` gives, pixels."""
-        assert images.dtype == torch.uint8 and images.shape[0] == len(items), "one item per uint8 image"
+        assert images.dtype == torch.uint8, "images are kept as bytes"
+        assert images.shape[0] == len(items), "one item per image"
         self.images, self.items, self.seed, self.size = images, tuple(items), seed, size
         self.resize = Resize()
         self._train = {source: self.indices(source, "train").to(images.device) for source in SOURCES}

@@ -7,6 +7,7 @@ Shape suffixes: N images, A versions, B batch, L tokens, K wordings, F text feat
 
 import random
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,48 +97,24 @@ class TokenBank:
         self.weights = torch.tensor([counts[items[i].subcategory] ** -0.5 for i in self.of["train"].tolist()])
 
     @classmethod
-    def encode(
+    def build(
         cls,
-        tokenizer: Tokenizer,
+        ids: Tensor,
         bank: ImageBank,
         *,
-        versions: int,
         encoder: TextEncoder | None,
         captions: int = 6,
         mix: Mix = Mix(),
         seed: int = 0,
-        batch: int = 128,
     ) -> "TokenBank":
-        """Encodes the emoji of a bank: exact images first, then `versions` mildly augmented ones of each."""
-        keep = torch.tensor([i for i, x in enumerate(bank.items) if x.source == "emoji"])
-        items = [bank.items[i] for i in keep.tolist()]
-        rows = []
-        for version in range(versions + 1):
-            parts = []
-            for start in range(0, len(keep), batch):
-                chosen = keep[start : start + batch]
-                if version == 0:
-                    images = bank.exact(chosen)
-                else:
-                    rng = generator_at(seed, "version", version, start)
-                    images = mild(bank.images[chosen.to(bank.device)], bank.size, rng)
-                ids = tokenizer.encode(images).ids
-                assert ids is not None
-                parts.append(ids.to(torch.int16))
-            rows.append(torch.cat(parts))
-        texts = [wordings(item, captions, seed) for item in items]
-        features, known = encode_texts(encoder, texts) if encoder is not None else (None, None)
-        if features is not None and known is not None:
-            features, known = features.to(bank.device), known.to(bank.device)
-        return cls(
-            ids=torch.stack(rows),
-            items=items,
-            classes=class_names(items),
-            features=features,
-            understood=known,
-            mix=mix,
-            seed=seed,
-        )
+        """From what `encode_bank` made of the same bank; all wordings pass through the text encoder once."""
+        items = [bank.items[i] for i in emoji_of(bank).tolist()]
+        features, known = None, None
+        if encoder is not None:
+            made = encode_texts(encoder, [wordings(item, captions, seed) for item in items])
+            features, known = (t.to(bank.device) for t in made)
+        classes = class_names(items)
+        return cls(ids=ids, items=items, classes=classes, features=features, understood=known, mix=mix, seed=seed)
 
     def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Condition]:
         """(ids int64 [B, L], condition): a pure function of (seed, step, rank)."""
@@ -180,16 +157,58 @@ class TokenBank:
             yield ids, Condition(classes=classes, text=condition.text, text_mask=condition.text_mask)
 
 
+def emoji_of(bank: ImageBank) -> Tensor:
+    """int64 [N]: the images of a bank that a generator may learn or be tested on."""
+    return torch.tensor([i for i, item in enumerate(bank.items) if item.source == "emoji"])
+
+
+@torch.no_grad()
+def encode_bank(
+    tokenizer: Tokenizer,
+    bank: ImageBank,
+    *,
+    versions: int,
+    seed: int = 0,
+    batch: int = 64,
+    rank: int = 0,
+    processes: int = 1,
+) -> Tensor:
+    """int16 [1 + versions, N, L]: ids of the exact emoji, then of mildly augmented ones.
+
+    Process `rank` encodes its share of the batches; all of them get the whole.
+    """
+    keep, length = emoji_of(bank), tokenizer.layout().length
+    vocab = max(segment.vocab or 0 for segment in tokenizer.layout().segments)
+    assert 0 < vocab <= 2**15, f"ids of {vocab} codes do not fit 16 bits"
+    ids = torch.zeros(versions + 1, len(keep), length, dtype=torch.int32, device=bank.device)
+    jobs = [(version, start) for version in range(versions + 1) for start in range(0, len(keep), batch)]
+    for version, start in jobs[rank::processes]:
+        chosen = keep[start : start + batch]
+        if version == 0:
+            images = bank.exact(chosen)
+        else:
+            rng = generator_at(seed, "version", version, start)
+            images = mild(bank.images[chosen.to(bank.device)], bank.size, rng)
+        made = tokenizer.encode(images).ids
+        assert made is not None, "a generator's token bank needs a tokenizer with ids"
+        ids[version, start : start + batch] = made.to(torch.int32)
+    if processes > 1:
+        torch.distributed.all_reduce(ids)
+    return ids.to(torch.int16)
+
+
 def encode_texts(encoder: TextEncoder, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
     """float [N, K, F] and bool [N, K], False where nothing of a wording is understood."""
     flat = [text for row in texts for text in row]
     features, known = [], []
     for start in range(0, len(flat), 512):
         part = flat[start : start + 512]
-        try:
-            made, mask = encoder.encode(part)
-        except ValueError:
-            made, mask = _one_by_one(encoder, part)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # words the encoder leaves out: hundreds among keywords
+            try:
+                made, mask = encoder.encode(part)
+            except ValueError:
+                made, mask = _one_by_one(encoder, part)
         features.append(_pooled(made, mask))
         known.append(mask.any(1))
     shape = (len(texts), len(texts[0]))

@@ -3,6 +3,8 @@
 Shape suffixes: B batch, H W pixels, h w patches.
 """
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, width: int = 48, levels: int = 3) -> None:
         super().__init__()
         widths = [3, *(width * 2**i for i in range(levels))]
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.downs = nn.ModuleList(nn.utils.parametrizations.spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in pairs)
         self.middle = nn.utils.parametrizations.spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, padding=1))
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)

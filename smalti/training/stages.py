@@ -1,8 +1,10 @@
 """From a recipe to a trained and exported model: the tokenizer, the generator, and several in a row."""
 
+import hashlib
 import json
 import platform
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,10 +14,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from smalti.data.bank import ImageBank, Item
+from smalti.data.bank import ImageBank
 from smalti.data.counter import seed_of
-from smalti.data.tokens_bank import Mix, TokenBank
+from smalti.data.tokens_bank import Mix, TokenBank, encode_bank
 from smalti.decoding.settings import Settings
+from smalti.files import read_tensors, write_tensors
 from smalti.hub import load
 from smalti.hub.saving import save_pretrained
 from smalti.nn.discriminator import PatchDiscriminator
@@ -96,7 +99,9 @@ def train_stage(recipe: Recipe, place: Place, encoder: TextEncoder | None = None
     accelerator = make_accelerator(place.run_folder(recipe.name), cpu=place.cpu)
     torch.manual_seed(seed_of(recipe.training.seed, "weights", recipe.name))
     run = _tokenizer if recipe.role == "tokenizer" else _generator
-    return run(recipe, place, accelerator, encoder)
+    exported = run(recipe, place, accelerator, encoder)
+    accelerator.wait_for_everyone()  # the next stage reads what the main process has written
+    return exported
 
 
 def _interrupt(*_: Any) -> None:
@@ -147,7 +152,7 @@ def _perceptual(recipe: Recipe, place: Place, device: torch.device) -> nn.Module
 def _generator(recipe: Recipe, place: Place, accelerator: Accelerator, encoder: TextEncoder | None) -> Path:
     device, out = accelerator.device, place.run_folder(recipe.name)
     tokenizer = _frozen_tokenizer(place.model_of(recipe.tokenizer), device)
-    tokens = _token_bank(recipe, place, tokenizer, encoder)
+    tokens = _token_bank(recipe, place, tokenizer, encoder, accelerator)
     config = replace(recipe.config, classes=len(tokens.classes))
     recipe = replace(recipe, config=config, source={**recipe.source, "model": asdict(config)})
     model = recipe.parts.family.model_class(config).to(device)
@@ -189,30 +194,39 @@ def _frozen_tokenizer(folder: Path, device: torch.device) -> Tokenizer:
     return tokenizer.requires_grad_(False).eval()
 
 
-def _token_bank(recipe: Recipe, place: Place, tokenizer: Tokenizer, encoder: TextEncoder | None) -> TokenBank:
-    device, data = tokenizer.device, recipe.data
-
-    def is_emoji(item: Item) -> bool:
-        return item.source == "emoji"
-
+def _token_bank(
+    recipe: Recipe, place: Place, tokenizer: Tokenizer, encoder: TextEncoder | None, accelerator: Accelerator
+) -> TokenBank:
+    """The emoji as tokens, from an earlier run's file if it is of the same tokenizer and images."""
+    data, seed = recipe.data, recipe.training.seed
     bank = ImageBank.load(
-        place.data,
-        device=device,
-        seed=recipe.training.seed,
-        size=tokenizer.sizes.value,
-        sources=("emoji",),
-        keep=is_emoji,
+        place.data, device=tokenizer.device, seed=seed, size=tokenizer.sizes.value, sources=("emoji",)
     )
+    path = place.run_folder(recipe.tokenizer) / "tokens.safetensors"
+    made_of = {"tokenizer": tokenizer.fingerprint, "images": _digest(place.data), "versions": str(data.versions)}
+    ids = _read_ids(path, {**made_of, "seed": str(seed)})
+    if ids is None:
+        start = time.monotonic()
+        share = {"rank": accelerator.process_index, "processes": accelerator.num_processes}
+        ids = encode_bank(tokenizer, bank, versions=data.versions, seed=seed, **share)
+        if accelerator.is_main_process:
+            write_tensors(path, {"ids": ids.cpu()}, {**made_of, "seed": str(seed)})
+            print(f"encoded {ids.shape[0]} x {ids.shape[1]} images in {time.monotonic() - start:.0f} s", flush=True)
     mix = Mix(none=data.none, by_class=data.by_class, by_text=data.by_text, exact=data.exact)
-    return TokenBank.encode(
-        tokenizer,
-        bank,
-        versions=data.versions,
-        encoder=encoder,
-        captions=data.captions,
-        mix=mix,
-        seed=recipe.training.seed,
-    )
+    ids = ids.to(tokenizer.device)
+    return TokenBank.build(ids, bank, encoder=encoder, captions=data.captions, mix=mix, seed=seed)
+
+
+def _read_ids(path: Path, made_of: dict[str, str]) -> torch.Tensor | None:
+    if not path.is_file():
+        return None
+    tensors, header = read_tensors(path)
+    return tensors["ids"] if header == made_of else None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _trainer(
