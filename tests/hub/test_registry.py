@@ -15,7 +15,7 @@ from smalti.tokens import TokenLayout
 
 def test_wildcards_and_roles():
     assert list_models("var/d*") == ["var/d16", "var/d20", "var/d24", "var/d30", "var/d36"]
-    assert list_models("*refiner*", role="generator") >= ["code/refiner-6", "code/refiner-7"]
+    assert set(list_models("*refiner-[67]", role="generator")) == {"code/refiner-6", "code/refiner-7"}
     assert set(list_models("var/*", role="tokenizer")) == {"var/vqvae-256", "var/vqvae-512"}
     assert list_models("no such*") == []
     assert set(list_models()) == {e.name for e in entries()}
