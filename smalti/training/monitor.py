@@ -128,18 +128,19 @@ class GeneratorMonitor:
         return values
 
     def sheet(self, step: int) -> None:
-        """Four samples per prompt, then two per class."""
+        """Two samples per prompt, and one per class for 32 classes."""
         pipeline, handed = self.pipeline, {}
         if self.drafter is not None:
             pipeline, handed = self.drafter, {"then": self.pipeline, "handover": self.handover}
         folder = self.out / "sheets"
         if pipeline.text_encoder is not None:
             known = understood(pipeline, PROMPTS)
-            images = pipeline.generate(text=known, n=4, seed=0, **handed).images
-            save_sheet(images, 16, folder / f"prompts-{step:07d}.png")
-        classes = list(range(min(len(pipeline.classes), 64)))
-        images = pipeline.generate(classes=classes, n=2, seed=0, **handed).images
-        save_sheet(images, 16, folder / f"classes-{step:07d}.png")
+            images = pipeline.generate(text=known, n=2, seed=0, **handed).images
+            save_sheet(images, 8, folder / f"prompts-{step:07d}.png")
+        if pipeline.classes:
+            classes = spread(torch.arange(len(pipeline.classes)), 32).tolist()
+            images = pipeline.generate(classes=classes, seed=0, **handed).images
+            save_sheet(images, 8, folder / f"classes-{step:07d}.png")
 
 
 def understood(pipeline: ImageGenerator, prompts: Sequence[str]) -> list[str]:
