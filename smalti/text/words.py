@@ -46,8 +46,9 @@ def singulars(word: str) -> list[str]:
     """
     if not word.endswith("s") or word.endswith("ss") or len(word) < 4:
         return []
-    found = [word[:-3] + "y"] if word.endswith("ies") else [word[:-2]] if word.endswith("es") else []
-    return [*found, word[:-1]]
+    if word.endswith("ies"):
+        return [word[:-3] + "y", word[:-1]]
+    return [word[:-2], word[:-1]] if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")) else [word[:-1]]
 
 
 class WordEncoder:
