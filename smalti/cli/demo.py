@@ -36,7 +36,7 @@ def demo(
         tokenizer: Model name, file or folder.
         generator: Model name, file or folder.
         refiner: The generator that takes over from the first; "none" leaves the comparison out.
-        handover: Steps that the first generator makes; default: five eighths of them.
+        handover: Steps that the first generator makes; default: as in the pair known by name, else two thirds of them.
         device: Where to compute: cpu, cuda, mps.
         json: Print the numbers as JSON.
     """

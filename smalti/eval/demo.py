@@ -15,6 +15,7 @@ from torch import Tensor
 from smalti.data.sample_images import Sample, samples
 from smalti.eval.budgets import BudgetSweep, budgets_of, sweep
 from smalti.eval.progress import stage
+from smalti.hub import list_models, model_info
 from smalti.images import read_images
 from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import Tokenizer
@@ -99,15 +100,16 @@ def run_demo(
 ) -> Demo:
     """Runs the demo with the given models on the packaged samples.
 
-    `handover`: steps before `refiner` takes over (default: five eighths of them). `classes` default to twelve of the
+    `handover`: steps before `refiner` takes over (default: as in `usual_handover`). `classes` default to twelve of the
     generator's. A generator that knows no text leaves the texts out, unless they are the caller's own.
     Errors: ValueError for an empty prompt or an unknown class, before anything is computed.
     """
     chosen = list(classes) if classes is not None else spread_classes(generator, CLASSES)
-    generator.condition(classes=chosen)  # both raise before the long work, not after it
     texts = list(prompts) if generator.text_encoder is not None or prompts is not PROMPTS else []
-    if texts:
-        generator.condition(text=texts)
+    for model in (generator, refiner):  # what a model cannot serve is said before the long work, not after it
+        if model is not None:
+            model.condition(classes=chosen)
+            model.condition(text=texts or None)
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     entries = samples()
@@ -161,7 +163,7 @@ def compare_hand_over(
 ) -> HandOver:
     """Times and pictures of the drafter alone and of both, on the same texts (or classes) and seeds, alternating."""
     schedule = drafter.generator.schedule()
-    cut = handover if handover is not None else len(schedule) * 5 // 8
+    cut = handover if handover is not None else usual_handover(refiner.name, len(schedule))
     asked = [(texts or classes)[i % len(texts or classes)] for i in range(COMPARED)]
     wanted: dict[str, Any] = {"text" if texts else "classes": asked, "seed": seed}
     labels = asked if texts else [class_name(drafter, value) for value in asked]
@@ -191,6 +193,15 @@ def compare_hand_over(
         refiner=refiner.name,
         parameters=(parameters(drafter.generator), parameters(refiner.generator)),
     )
+
+
+def usual_handover(refiner: str, steps: int) -> int:
+    """Step at which a refiner takes over in a pair known by name; two thirds of the steps if there is none."""
+    for name in list_models(role="generator"):
+        settings = model_info(name).settings
+        if settings.then == refiner and settings.handover is not None:
+            return settings.handover
+    return steps * 2 // 3
 
 
 def spread_classes(generator: ImageGenerator, count: int) -> list[int]:

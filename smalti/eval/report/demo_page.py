@@ -6,7 +6,7 @@ from typing import Any
 
 from smalti.eval.budgets import PROTOCOL, BudgetRow
 from smalti.eval.demo import Demo, Generated, HandOver, model_facts
-from smalti.eval.report.html import facts, figure, picture, section, table
+from smalti.eval.report.html import columns, facts, figure, picture, section, table
 from smalti.eval.report.mosaic import mosaics
 from smalti.eval.report.plot import Series, line_plot
 from smalti.eval.report.style import CSS
@@ -100,8 +100,8 @@ def _mosaics(demo: Demo) -> str:
     shapes = [(s.shape[0], s.shape[1]) for s in segments]
     vocab = segments[0].vocab
     sentence = (
-        f"<p>One tile, one token: an image becomes {len(shapes)} maps of tokens, coarse to fine, and every token is one "
-        f"of {vocab:,} codes. Tiles are drawn in the mean color of what they decode to.</p>"
+        f"<p>One tile, one token: an image becomes {len(shapes)} maps of tokens, coarse to fine, and every token is "
+        f"one of {vocab:,} codes. Tiles are drawn in the mean color of what they decode to.</p>"
     )
     return sentence + mosaics([images[0] for images in demo.sweep.reconstructions], shapes)
 
@@ -119,7 +119,7 @@ def _strip(demo: Demo, i: int) -> str:
     value = float(_psnr(demo, small.images, i))
     lines = (f"{height} × {width} px", f"{int(small.bits[i]):,} bit", f"{value:.1f} dB")
     figures.append(figure(small.images[i], f"{name} as a thumbnail", lines, "thumb"))
-    return f'<div class="strip" style="--columns: {len(figures)}">{"".join(figures)}</div>'
+    return f'<div class="strip" {columns(len(figures))}>{"".join(figures)}</div>'
 
 
 def _psnr(demo: Demo, images: Any, i: int) -> Any:

@@ -50,6 +50,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
     return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def columns(count: int) -> str:
+    """Style attribute of a strip: all in one row, or in the fewest rows of at most five on a narrow screen."""
+    rows = -(-count // 5)
+    return f'style="--columns: {count}; --narrow: {-(-count // rows)}"'
+
+
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """A definition list."""
     return '<dl class="facts">' + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"

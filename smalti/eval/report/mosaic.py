@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
+from smalti.eval.report.html import columns
 from smalti.images import to_uint8
 
 SIZE, GROUT = 64.0, 1.3
@@ -38,4 +39,4 @@ def mosaics(images: Sequence[Tensor], shapes: Sequence[tuple[int, int]]) -> str:
         f"<figure>{mosaic(image, shape)}<figcaption><span>{shape[0]} × {shape[1]}</span></figcaption></figure>"
         for image, shape in zip(images, shapes, strict=True)
     )
-    return f'<div class="mosaics" style="--columns: {len(images)}">{figures}</div>'
+    return f'<div class="mosaics" {columns(len(images))}>{figures}</div>'

@@ -102,8 +102,8 @@ footer { padding-top: 28px; padding-bottom: 60px; color: var(--soft); font-size:
   header { padding-top: 32px; }
   h1 { font-size: 34px; }
   section { margin-top: 26px; padding-top: 28px; }
-  .strip { grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 10px 6px; }
-  .mosaics { grid-template-columns: repeat(4, minmax(0, 1fr)); }
+  .strip, .mosaics { grid-template-columns: repeat(var(--narrow), minmax(0, 1fr)); }
+  .strip { gap: 10px 6px; }
   .row { grid-template-columns: minmax(0, 1fr); gap: 8px; }
   .row .sheet { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; }
   .grid { gap: 20px 16px; }
