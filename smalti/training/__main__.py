@@ -1,6 +1,10 @@
-"""`python -m smalti.training RECIPE`: training where only torch and the package's source are at hand."""
+"""`python -m smalti.training RECIPE`: training where only torch and the package's source are at hand.
+
+`python -m smalti.training pack --out FILE.tar.gz` puts code, data and recipe into one file for such a machine.
+"""
 
 import argparse
+import sys
 from pathlib import Path
 
 from smalti.training.recipe import shipped
@@ -24,8 +28,42 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def pack_parser() -> argparse.ArgumentParser:
+    """The command line of `pack`."""
+    p = argparse.ArgumentParser(prog="python -m smalti.training pack", description=pack_description())
+    p.add_argument("--recipe", default="minis", help="what the other machine is to run (default: minis)")
+    p.add_argument("--setting", default="gpu", help="with which setting (default: gpu)")
+    p.add_argument("--data", type=Path, default=Path("data/bank.safetensors"), help="the image bank")
+    p.add_argument("--networks", type=Path, default=Path("data/networks"), help="folder with lpips_alex.safetensors")
+    p.add_argument("--out", type=Path, default=Path("smalti-training.tar.gz"), help="the file to write")
+    return p
+
+
+def pack_description() -> str:
+    """First line of the module that packs."""
+    from smalti.training import pack
+
+    return (pack.__doc__ or "").splitlines()[0]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; user errors are one line."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        _pack(given[1:]) if given[:1] == ["pack"] else _train(given)
+    except (ValueError, OSError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def _pack(arguments: list[str]) -> None:
+    from smalti.training.pack import pack
+
+    args = pack_parser().parse_args(arguments)
+    path = pack(args.out, data=args.data, networks=args.networks, recipe=args.recipe, setting=args.setting)
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _train(arguments: list[str]) -> None:
     args = parser().parse_args(arguments)
     import torch
 
@@ -42,10 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         cpu=args.cpu,
         resume=args.resume,
     )
-    try:
-        train(args.recipe, place, setting=args.setting, overrides=args.set)
-    except (ValueError, OSError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from error
+    train(args.recipe, place, setting=args.setting, overrides=args.set)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class TrainingConfig:
     final: float = 0.02
     """Learning rate at the end, share of the peak."""
     ema: float = 0.999
-    """Decay of the averaged weights, approached as (1 + step) / (10 + step); they are what is evaluated and exported."""
+    """Decay of the averaged weights, approached as (1 + step) / (10 + step); they are evaluated and exported."""
     bf16: bool = False
     """Compute in bfloat16 where autocast does; weights stay float32."""
     channels_last: bool = False

@@ -1,0 +1,121 @@
+"""The shipped recipes, made tiny, run end to end: tokenizer, generator, refiner; logs, sheets, exports, exact resume."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import smalti
+from smalti.files import read_tensors
+from smalti.training.recipe import load_recipe, shipped, stages_of
+from smalti.training.stages import Place, train_stage
+from tests.training.conftest import SHORT, TINY_GENERATOR, TINY_TOKENIZER, WordEncoder
+
+RECIPES = [name for name in shipped() if stages_of(name) == [name]]
+TINY = {"mini-var": TINY_TOKENIZER, "mini-var-gen": TINY_GENERATOR, "mini-var-refiner": TINY_GENERATOR}
+
+
+def tiny(name: str, *extra: str):
+    data = ("data.crops=2",) if name == "mini-var" else ("data.versions=1", "data.captions=3")
+    overrides = (*TINY[name], *SHORT, *data, *extra)
+    return load_recipe(name, "cpu", overrides, text_features=WordEncoder.width)
+
+
+def place_in(out: Path, bank_file: Path, **changes) -> Place:
+    place = Place(out=out, data=bank_file, networks=out / "none", models={}, cpu=True)
+    return replace(place, **changes)
+
+
+def lines(folder: Path, kind: str) -> list[dict]:
+    return [x for x in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if x["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, bank_file, monkeypatch_module) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    for name in ("mini-var", "mini-var-gen", "mini-var-refiner"):
+        train_stage(tiny(name, "training.steps=6", "training.evaluations=1"), place_in(out, bank_file), WordEncoder())
+    return out
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    import smalti.text
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smalti.text, "packaged", WordEncoder, raising=False)
+        yield patch
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("setting", ["cpu", "gpu"])
+def test_recipe_builds(name, setting):
+    recipe = load_recipe(name, setting, text_features=64)
+    model = recipe.parts.family.model_class(recipe.config)
+    assert 0.5e6 < sum(p.numel() for p in model.parameters()) < 8e6
+    assert recipe.training.minutes is not None
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_settings_share_the_model(name):
+    cpu, gpu = (load_recipe(name, setting, text_features=64) for setting in ("cpu", "gpu"))
+    assert cpu.config == gpu.config
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_stage_leaves_logs_sheets_and_export(trained, name):
+    folder = trained / name
+    assert [x["step"] for x in lines(folder, "train")] == [2, 4, 6]
+    assert len(lines(folder, "validation")) == 2
+    assert list((folder / "sheets").glob("*.png"))
+    assert list((folder / "tensorboard").rglob("events*"))
+    facts = json.loads((folder / "model" / "config.json").read_text())
+    assert facts["name"] == name.replace("mini-", "mini/", 1)
+    tensors, _ = read_tensors(folder / "model" / "model.safetensors")
+    assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float16}
+
+
+def test_exports_generate(trained, monkeypatch_module):
+    tokenizer = smalti.load(trained / "mini-var" / "model")
+    generator = smalti.load(trained / "mini-var-gen" / "model", tokenizer=tokenizer)
+    refiner = smalti.load(trained / "mini-var-refiner" / "model", tokenizer=tokenizer)
+    assert generator.classes == ("round", "straight", "bar", "box", "disc", "ring")
+    out = generator.generate(text=["red disc"], n=2, then=refiner, handover=5)
+    assert out.images.shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_resume_is_exact(trained, tmp_path, bank_file, name, monkeypatch_module):
+    models = {other: trained / other / "model" for other in TINY if other != name}
+    straight = place_in(tmp_path / "straight", bank_file, models=models)
+    train_stage(tiny(name, "training.steps=10"), straight, WordEncoder())
+    parts = place_in(tmp_path / "parts", bank_file, models=models)
+    halt = tiny(name, "training.steps=10")
+    stop_after(halt, parts, 6)
+    train_stage(halt, replace(parts, resume=True), WordEncoder())
+    a, _ = read_tensors(tmp_path / "straight" / name / "checkpoint.safetensors")
+    b, _ = read_tensors(tmp_path / "parts" / name / "checkpoint.safetensors")
+    assert a.keys() == b.keys()
+    different = [key for key in a if not torch.equal(a[key], b[key])]
+    assert not different
+    kept = [[x["step"] for x in lines(root / name, "train")] for root in (tmp_path / "straight", tmp_path / "parts")]
+    assert kept[0] == kept[1] == list(range(2, 11, 2))
+
+
+def stop_after(recipe, place: Place, steps: int) -> None:
+    """Interrupts a run after some steps, as Ctrl-C would."""
+    from smalti.training.trainer import Trainer
+
+    original = Trainer._step
+
+    def step(self):
+        if self.place.step == steps:
+            raise KeyboardInterrupt
+        original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(recipe, place, WordEncoder())
