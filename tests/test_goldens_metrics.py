@@ -36,7 +36,7 @@ def _named(values: dict, word: str) -> torch.Tensor:
     return torch.tensor(values[name], dtype=torch.float64)
 
 
-def test_psnr(pixel) -> None:  # noqa: ANN001
+def test_psnr(pixel) -> None:
     """Per image to 1e-6 dB, and the mean of them, which is not the PSNR of the pooled error."""
     reference, distorted, values = pixel
     ours = psnr(reference, distorted)
@@ -47,7 +47,7 @@ def test_psnr(pixel) -> None:  # noqa: ANN001
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_ssim(pixel, dtype: torch.dtype) -> None:  # noqa: ANN001
+def test_ssim(pixel, dtype: torch.dtype) -> None:
     """The canonical value: to 1e-6 from float64 images, to 2e-5 from float32 ones."""
     reference, distorted, values = pixel
     ours = ssim(reference.to(dtype), distorted.to(dtype))
@@ -55,7 +55,7 @@ def test_ssim(pixel, dtype: torch.dtype) -> None:  # noqa: ANN001
     torch.testing.assert_close(ours, _named(values["ssim"], "(canonical)"), rtol=0, atol=tolerance)
 
 
-def test_edge_cases(pixel) -> None:  # noqa: ANN001
+def test_edge_cases(pixel) -> None:
     """Identical pairs and black against white."""
     reference, _, values = pixel
     assert psnr(reference, reference).isinf().all()

@@ -1,4 +1,4 @@
-"""Proves that the README tells the truth: its Python prints what it says, its commands and options exist, so do its files."""
+"""Proves that the README tells the truth: its Python prints what it says; its commands, options and files exist."""
 
 import doctest
 import os
@@ -81,7 +81,7 @@ def test_links_lead_somewhere(document: str) -> None:
 
 def test_the_tree_is_the_tree() -> None:
     """Every line of the tree names a file or folder that exists, and no part of the package is missing from it."""
-    (tree,) = [block for block in blocks("") if block.startswith("smalti/")]
+    (tree,) = [block for block in blocks("text") if block.startswith("smalti/")]
     inside = re.findall(r"^  (\S+)", tree, flags=re.MULTILINE)
     assert all((ROOT / "smalti" / name).exists() for name in inside)
     assert all((ROOT / name).exists() for name in re.findall(r"^(\S+)", tree, flags=re.MULTILINE))

@@ -68,7 +68,7 @@ class Result:
 
 
 @pytest.fixture
-def smalti(capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
+def smalti(capsys: pytest.CaptureFixture[str]):
     """Runs the command with these arguments; its exit status and what it printed."""
 
     def run(*arguments: str | Path) -> Result:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-import smalti
+import smalti as package
 from smalti.cli import VERBS
 
 
@@ -41,21 +41,21 @@ def test_help_of_every_verb_loads_no_torch(verb: str) -> None:
     assert f"usage: smalti {verb}" in done.stdout
 
 
-def test_overview_names_every_verb(smalti) -> None:  # noqa: ANN001, F811
+def test_overview_names_every_verb(smalti) -> None:
     """Without arguments the command lists its verbs."""
     result = smalti()
     assert result.status == 0
     assert all(f"• {verb}" in result.out for verb in VERBS)
 
 
-def test_unknown_verb_is_refused(smalti) -> None:  # noqa: ANN001, F811
+def test_unknown_verb_is_refused(smalti) -> None:
     """Exit status 2 and the names that exist."""
     result = smalti("reconstuct")
     assert result.status == 2
     assert "reconstruct" in result.err
 
 
-def test_version(smalti_version: str = smalti.__version__) -> None:
+def test_version() -> None:
     """`python -m smalti --version` prints the package's version."""
     done = subprocess.run([sys.executable, "-m", "smalti", "--version"], check=True, capture_output=True, text=True)
-    assert done.stdout == f"smalti {smalti_version}\n"
+    assert done.stdout == f"smalti {package.__version__}\n"

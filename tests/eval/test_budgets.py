@@ -64,10 +64,10 @@ def test_small_outputs_are_scored_at_the_source_size(images: torch.Tensor) -> No
             super().__init__()
             self.inner = inner
 
-        def encode(self, x: torch.Tensor):  # noqa: ANN202
+        def encode(self, x: torch.Tensor):
             return self.inner.encode(x)
 
-        def decode(self, tokens):  # noqa: ANN001, ANN202
+        def decode(self, tokens):
             return F.interpolate(self.inner.decode(tokens), (8, 8), mode="area")
 
     inner = tiny_var_tokenizer()

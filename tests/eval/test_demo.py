@@ -172,9 +172,7 @@ def test_without_text_and_refiner() -> None:
     demo = run_demo(tokenizer, generator, classes=["dog"])
     assert demo.by_text == []
     assert demo.hand_over is None
-    page = demo_page(
-        demo, {"smalti": "0", "device": "cpu", "threads": 1, "platform": "p", "python": "3", "packages": {}}
-    )
+    page = demo_page(demo, environment())
     assert "Generated from text" not in page
     assert "for 4 images of a class" in page
     with pytest.raises(ValueError, match="classes only"):

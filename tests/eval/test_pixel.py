@@ -27,7 +27,7 @@ def test_identical_pairs_enter_means_at_the_cap() -> None:
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
-def test_what_is_refused(metric) -> None:  # noqa: ANN001
+def test_what_is_refused(metric) -> None:
     """Other shapes are not resized, integers not scaled."""
     x = torch.rand(1, 3, 12, 12)
     with pytest.raises(ValueError, match="differ in shape"):
