@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from smalti.decoding.guidance import Guidance
-from smalti.decoding.loop import Known, Partial, Stage, decode
+from smalti.decoding.known import Known
+from smalti.decoding.loop import Partial, Stage, decode
 from smalti.decoding.noise import Noise
 from smalti.decoding.sampling import Sampling
 from smalti.decoding.settings import Settings

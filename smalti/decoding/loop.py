@@ -4,56 +4,19 @@ Shape suffixes: B batch, L tokens, n positions of a step.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from smalti.decoding.guidance import Guidance
+from smalti.decoding.known import Known
 from smalti.decoding.noise import Noise
 from smalti.decoding.sampling import Sampling
 from smalti.decoding.schedules import Schedule, Step
 from smalti.generators.base import Condition, Generator
 from smalti.tokenizers.base import Feedback
 from smalti.tokens import PAD, Choice
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Known:
-    """Tokens given from outside: kept instead of drawn."""
-
-    ids: Tensor
-    """int64 [B, L] of the whole sequence."""
-    keep: Tensor
-    """bool [B, L]: True where the given token stays."""
-
-    def __post_init__(self) -> None:
-        if self.ids.shape != self.keep.shape or self.keep.dtype != torch.bool:
-            raise ValueError(
-                f"known ids and keep mask must have one shape and the mask must be bool, got ids {list(self.ids.shape)} "
-                f"and mask {list(self.keep.shape)} of {self.keep.dtype}"
-            )
-        if (self.ids[self.keep] < 0).any():
-            raise ValueError("a kept token has no id: known tokens must cover every position of the keep mask")
-
-    def leading_steps(self, schedule: Schedule) -> int:
-        """How many first steps of a schedule are known for all images."""
-        kept_L = self.keep.all(dim=0).cpu()
-        for i, step in enumerate(schedule):
-            if step.positions is None or not bool(kept_L[step.positions].all()):
-                return i
-        return len(schedule)
-
-    def override(self, choice: Choice, positions: Tensor) -> Choice:
-        """The choice with the known tokens in place."""
-        assert choice.ids is not None
-        known_Bn, keep_Bn = self.ids[:, positions], self.keep[:, positions]
-        ids_Bn = torch.where(keep_Bn, known_Bn, choice.ids)
-        if choice.soft is None:
-            return replace(choice, ids=ids_Bn)
-        exact = F.one_hot(known_Bn.clamp_min(0), choice.soft.shape[-1]).to(choice.soft.dtype)
-        return replace(choice, ids=ids_Bn, soft=torch.where(keep_Bn[..., None], exact, choice.soft))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,83 @@
+"""Known tokens: given from outside and kept instead of drawn. In-painting, completion, class editing.
+
+Shape suffixes: B batch, L tokens, n positions of a step, H W pixels or cells.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from smalti.decoding.schedules import Schedule
+from smalti.tokens import Choice, TokenLayout, Tokens
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Known:
+    """Tokens given from outside: kept instead of drawn."""
+
+    ids: Tensor
+    """int64 [B, L] of the whole sequence."""
+    keep: Tensor
+    """bool [B, L]: True where the given token stays."""
+
+    def __post_init__(self) -> None:
+        if self.ids.shape != self.keep.shape or self.keep.dtype != torch.bool:
+            raise ValueError(
+                f"known ids and keep mask must have one shape and the mask must be bool, got ids {list(self.ids.shape)} "
+                f"and mask {list(self.keep.shape)} of {self.keep.dtype}"
+            )
+        if (self.ids[self.keep] < 0).any():
+            raise ValueError("a kept token has no id: known tokens must cover every position of the keep mask")
+
+    def leading_steps(self, schedule: Schedule) -> int:
+        """How many first steps of a schedule are known for all images."""
+        kept_L = self.keep.all(dim=0).cpu()
+        for i, step in enumerate(schedule):
+            if step.positions is None or not bool(kept_L[step.positions].all()):
+                return i
+        return len(schedule)
+
+    def override(self, choice: Choice, positions: Tensor) -> Choice:
+        """The choice with the known tokens in place."""
+        assert choice.ids is not None
+        known_Bn, keep_Bn = self.ids[:, positions], self.keep[:, positions]
+        ids_Bn = torch.where(keep_Bn, known_Bn, choice.ids)
+        if choice.soft is None:
+            return replace(choice, ids=ids_Bn)
+        exact = F.one_hot(known_Bn.clamp_min(0), choice.soft.shape[-1]).to(choice.soft.dtype)
+        return replace(choice, ids=ids_Bn, soft=torch.where(keep_Bn[..., None], exact, choice.soft))
+
+    @classmethod
+    def from_mask(cls, tokens: Tokens, mask: Tensor) -> "Known":
+        """Keeps the tokens whose place is kept: in-painting, out-painting, class editing.
+
+        `mask` bool [H, W] or [B, H, W] in pixels or cells, True = keep. Per map, as VAR's editing does: the mask on the
+        finest grid, resampled bilinearly, above 0.5; a single token that stands for the whole image is always kept.
+        Errors: ValueError for tokens that are not whole, for latents, or another shape of mask.
+        """
+        if tokens.ids is None or (tokens.lengths < tokens.layout.length).any():
+            raise ValueError("in-painting needs whole sequences of ids: encode the image, and do not cut its tokens")
+        if mask.dtype != torch.bool or mask.ndim not in (2, 3):
+            raise ValueError(f"the mask must be bool [H, W] or [B, H, W], True = keep; got {mask.dtype} {list(mask.shape)}")
+        if mask.ndim == 3 and mask.shape[0] != len(tokens):
+            raise ValueError(f"got masks for {mask.shape[0]} images and tokens of {len(tokens)}")
+        keep = keep_of(tokens.layout, mask.expand(len(tokens), *mask.shape[-2:]))
+        return cls(ids=tokens.ids, keep=keep.to(tokens.ids.device))
+
+
+def keep_of(layout: TokenLayout, mask_BHW: Tensor) -> Tensor:
+    """bool [B, L]: which tokens of a layout of maps stand for kept places."""
+    if any(len(s.shape) != 2 for s in layout.segments):
+        raise ValueError("only tokens that lie on maps can be kept by a mask: this layout has sequences")
+    finest = F.adaptive_avg_pool2d(mask_BHW[:, None].float(), layout.segments[-1].shape)
+    finest = (finest > 0.5).float()
+    parts = []
+    for segment in layout.segments:
+        if segment.count <= 3:  # kept: the authors' code, too, always takes the given token at scales of up to 3
+            parts.append(torch.ones(len(mask_BHW), segment.count, dtype=torch.bool, device=mask_BHW.device))
+        else:
+            resampled = F.interpolate(finest, size=segment.shape, mode="bilinear", align_corners=False)
+            parts.append((resampled > 0.5).flatten(1))
+    return torch.cat(parts, dim=1)
