@@ -89,7 +89,7 @@ class ImageGenerator:
         """
         if value is None:
             return -1
-        count = getattr(self.generator, "config").classes
+        count = self.generator.config.classes
         if isinstance(value, int) or str(value).isdigit():
             if not 0 <= int(value) < count:
                 raise ValueError(f"class {value} is out of range: {self.name} knows classes 0..{count - 1}")
@@ -97,7 +97,9 @@ class ImageGenerator:
         names = [n.lower() for n in self.classes]
         if value.lower() in names:
             return names.index(value.lower())
-        raise ValueError(f"{self.name} has no class {value!r}{_near(value, self.classes)}; see `smalti info {self.name}`")
+        raise ValueError(
+            f"{self.name} has no class {value!r}{_near(value, self.classes)}; see `smalti info {self.name}`"
+        )
 
     def condition(
         self, classes: Sequence[Class] | None = None, text: Sequence[str] | None = None, n: int = 1
@@ -111,7 +113,9 @@ class ImageGenerator:
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         if classes is not None and text is not None and len(classes) != len(text):
-            raise ValueError(f"got {len(classes)} classes and {len(text)} texts: one of each per image, or only one kind")
+            raise ValueError(
+                f"got {len(classes)} classes and {len(text)} texts: one of each per image, or only one kind"
+            )
         prompts = classes if classes is not None else text
         if prompts is not None and not len(prompts):
             raise ValueError("the list of classes or texts is empty: give at least one")
@@ -146,7 +150,9 @@ class ImageGenerator:
             return [first]
         steps = len(self.generator.schedule())
         if handover is None or not 0 <= handover <= steps:
-            raise ValueError(f"handover must be the number of steps the first generator makes, 0..{steps}; got {handover}")
+            raise ValueError(
+                f"handover must be the number of steps the first generator makes, 0..{steps}; got {handover}"
+            )
         if then.tokenizer.fingerprint != self.tokenizer.fingerprint:
             raise ValueError(
                 f"{self.name} writes tokens of {self.tokenizer.name}, {then.name} of {then.tokenizer.name}: "

@@ -243,7 +243,9 @@ class Tokens:
         """Tokens of segment `i` in its grid: ids [B, *shape] or latents [B, *shape, C]."""
         start, end = self.layout.starts[i], self.layout.starts[i + 1]
         if (self.lengths < end).any():
-            raise ValueError(f"segment {i} spans tokens {start}..{end - 1}; an image has only {int(self.lengths.min())}")
+            raise ValueError(
+                f"segment {i} spans tokens {start}..{end - 1}; an image has only {int(self.lengths.min())}"
+            )
         return self._values[:, start:end].unflatten(1, self.layout.segments[i].shape)
 
     def bits(self) -> Tensor:

@@ -64,7 +64,9 @@ def values_of(tokens: Tokens) -> Tensor:
     return values
 
 
-def generate(family: Family, stages: list[Stage], classes: list[int], seed: int = 0, known: Known | None = None) -> list[Partial]:
+def generate(
+    family: Family, stages: list[Stage], classes: list[int], seed: int = 0, known: Known | None = None
+) -> list[Partial]:
     """All steps of a generation."""
     condition, feedback = Condition.of_classes(classes), family.tokenizer.feedback(len(classes))
     noise = Noise.of(seed, len(classes))
@@ -234,7 +236,9 @@ def test_guidance_scales_may_differ_per_image(family: Family) -> None:
     mixed = Stage(model=family.first, guidance=Guidance(scale=(1.0, 3.0)))
     both = generate(family, [mixed], [1, 1], seed=3)[-1].values
     for i, scale in enumerate((1.0, 3.0)):
-        alone = generate(family, [Stage(model=family.first, guidance=Guidance(scale=scale))], [1], seed=3 + i)[-1].values
+        alone = generate(family, [Stage(model=family.first, guidance=Guidance(scale=scale))], [1], seed=3 + i)[
+            -1
+        ].values
         assert torch.allclose(both[i].float(), alone[0].float(), atol=1e-5)
 
 
@@ -253,7 +257,9 @@ def test_generators_of_different_tokenizers_cannot_be_chained() -> None:
         list(decode(stages, Condition.of_classes([0]), feedback=toys["raster"][0].feedback(1), noise=Noise.of(0, 1)))
 
 
-@pytest.mark.parametrize("changes", [{}, {"shared_modulation": True}, {"text_features": 6}, {"normalize_attention": False}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"shared_modulation": True}, {"text_features": 6}, {"normalize_attention": False}]
+)
 def test_gradients_reach_every_parameter_of_the_generator(changes: dict) -> None:
     """No parameter is left out of the teacher-forced loss."""
     model, tokenizer = tiny_var_generator(**changes), tiny_var_tokenizer()

@@ -25,7 +25,7 @@ class Known:
     def __post_init__(self) -> None:
         if self.ids.shape != self.keep.shape or self.keep.dtype != torch.bool:
             raise ValueError(
-                f"known ids and keep mask must have one shape and the mask must be bool, got ids {list(self.ids.shape)} "
+                f"known ids and keep mask must have one shape, the mask must be bool; got ids {list(self.ids.shape)} "
                 f"and mask {list(self.keep.shape)} of {self.keep.dtype}"
             )
         if (self.ids[self.keep] < 0).any():
@@ -60,7 +60,9 @@ class Known:
         if tokens.ids is None or (tokens.lengths < tokens.layout.length).any():
             raise ValueError("in-painting needs whole sequences of ids: encode the image, and do not cut its tokens")
         if mask.dtype != torch.bool or mask.ndim not in (2, 3):
-            raise ValueError(f"the mask must be bool [H, W] or [B, H, W], True = keep; got {mask.dtype} {list(mask.shape)}")
+            raise ValueError(
+                f"the mask must be bool [H, W] or [B, H, W], True = keep; got {mask.dtype} {list(mask.shape)}"
+            )
         if mask.ndim == 3 and mask.shape[0] != len(tokens):
             raise ValueError(f"got masks for {mask.shape[0]} images and tokens of {len(tokens)}")
         keep = keep_of(tokens.layout, mask.expand(len(tokens), *mask.shape[-2:]))

@@ -39,10 +39,8 @@ class Categorical:
         """Ids with their log-probabilities; with `sampling.soft` also the mixture weights over the codes."""
         logits_BnV = sampling.filter(self.guided(guidance, step, steps), step)
         logprobs_BnV = logits_BnV.log_softmax(dim=-1)
-        if sampling.is_greedy(step):
-            ids_Bn = logits_BnV.argmax(dim=-1)
-        else:
-            ids_Bn = noise.categorical(logprobs_BnV.exp(), step)
+        greedy = sampling.is_greedy(step)
+        ids_Bn = logits_BnV.argmax(dim=-1) if greedy else noise.categorical(logprobs_BnV.exp(), step)
         soft = _soft(logits_BnV, noise, step / (steps - 1) if steps > 1 else 1.0, step) if sampling.soft else None
         logprobs_Bn = logprobs_BnV.gather(-1, ids_Bn[..., None])[..., 0]
         return Choice(ids=soft.argmax(dim=-1) if soft is not None else ids_Bn, logprobs=logprobs_Bn, soft=soft)

@@ -104,9 +104,7 @@ class Tokenizer(nn.Module, ABC):
     def _encode(self, images: Tensor, rng: torch.Generator | None) -> Tokens: ...
 
     @abstractmethod
-    def _decode(
-        self, tokens: Tokens, size: int | None, options: Any, rng: torch.Generator | None
-    ) -> Tensor: ...
+    def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: torch.Generator | None) -> Tensor: ...
 
     def encode(self, images: Tensor, *, rng: torch.Generator | None = None) -> Tokens:
         """Tokens of images [B, 3, H, W] in [0, 1]; deterministic unless a family says so and `rng` is given.
@@ -140,7 +138,7 @@ class Tokenizer(nn.Module, ABC):
         """A ValueError that names both tokenizers if the tokens are not this one's."""
         if tokens.origin is not None and self.fingerprint and tokens.origin.weights != self.fingerprint:
             raise ValueError(
-                f"these tokens were made by {tokens.origin.tokenizer} (weights {tokens.origin.weights[:12]}) and cannot "
+                f"these tokens were made by {tokens.origin.tokenizer} (weights {tokens.origin.weights[:12]}), not to "
                 f"be decoded by {self.name} (weights {self.fingerprint[:12]}): load the tokenizer that made them"
             )
         size = tokens.origin.image_size if tokens.origin is not None else None

@@ -1,4 +1,4 @@
-"""Proves that draws follow the stated distribution, that noise belongs to the image, and that schedules are complete."""
+"""Proves that draws follow the stated distribution, noise belongs to the image, and schedules are complete."""
 
 import math
 
@@ -151,7 +151,9 @@ def test_any_order_is_followed(order: list[int], group: int) -> None:
 def test_velocity_integrates_the_guided_field() -> None:
     """A constant field moves the noise by exactly one unit of the guided velocity."""
     field = Velocity(
-        lambda x, t: torch.cat([torch.full_like(x[:2], 3.0), torch.full_like(x[:2], 1.0)]), (2, 2, 4, 3), torch.device("cpu")
+        lambda x, t: torch.cat([torch.full_like(x[:2], 3.0), torch.full_like(x[:2], 1.0)]),
+        (2, 2, 4, 3),
+        torch.device("cpu"),
     )
     latents = field.draw(Guidance(scale=2.0), Sampling(), Noise([0, 1]), step=0, steps=1).latents
     assert torch.allclose(latents - Noise([0, 1]).normal(0, (4, 3)), torch.full((2, 4, 3), 5.0), atol=1e-5)

@@ -12,6 +12,7 @@ import torch
 from smalti.data.sample_images import samples
 from smalti.eval.demo import Demo, compare_hand_over, run_demo
 from smalti.eval.demo_files import SCHEMA, file_name, write_demo
+from smalti.eval.environment import environment
 from smalti.eval.report.demo_page import demo_page
 from smalti.eval.report.plot import nice_ticks
 from smalti.images import read_images

@@ -115,7 +115,7 @@ def run(
     return partials, logits, image
 
 
-class recorded:  # noqa: N801
+class recorded:
     """Notes the guided logits of every draw."""
 
     def __init__(self, into: list[Tensor]) -> None:
@@ -277,9 +277,7 @@ def replay_code(case: Case) -> None:
     case.equal("drafter_alone.ids", partials[-1].values)
     case.close("drafter_alone.image", image)
 
-    top_k, top_p, seed = (
-        float(case.note(rf"sampled\.\*`[^;]*?{n}=([\d.]+\d)")) for n in ("top_k", "top_p", "g_seed")
-    )
+    top_k, top_p, seed = (float(case.note(rf"sampled\.\*`[^;]*?{n}=([\d.]+\d)")) for n in ("top_k", "top_p", "g_seed"))
     temperature = tuple([1.1] * 7 + [1.0] * 3)
     sampling = Sampling(temperature=temperature, top_k=int(top_k), top_p=top_p, temperature_order="last")
     burn = Burn(refiner, tokenizer, label, sampling)

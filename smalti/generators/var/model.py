@@ -206,7 +206,7 @@ class VARGenerator(Generator):
         return self.head_modulation(F.silu(condition_RD)).unflatten(-1, (2, -1))
 
     def logits(self, inputs_BnC: Tensor | None, condition: Condition) -> Tensor:
-        """Teacher-forced logits float32 [B, 1 + n, V]; `inputs_BnC` are the maps of scales 1, 2, ... as VAR sees them."""
+        """Teacher-forced logits float32 [B, 1 + n, V]; `inputs_BnC` are the maps of scales 1, 2, ... VAR is fed."""
         condition_BD = self.embed_condition(condition)
         x_BLD = condition_BD[:, None] + self.start
         if inputs_BnC is not None:

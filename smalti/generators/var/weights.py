@@ -1,4 +1,4 @@
-"""Key map of the authors' transformer files: FoundationVision/var (var_dNN.pth) and Zigeng/VAR_CoDe, bare state dicts."""
+"""Key map of the authors' transformer files (FoundationVision/var: var_dNN.pth; Zigeng/VAR_CoDe): bare state dicts."""
 
 import torch
 from torch import Tensor

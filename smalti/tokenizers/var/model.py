@@ -3,6 +3,7 @@
 Shape suffixes: B batch, C channels, H W pixels, h w latent grid, L tokens.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ class Level(nn.Module):
 
     def __init__(self, widths: list[int], attention: bool, resize: nn.Module, groups: int) -> None:
         super().__init__()
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.blocks = nn.ModuleList(ResBlock(a, b, groups=groups) for a, b in pairs)
         self.attentions = nn.ModuleList(SpatialAttention(b, groups=groups) for _, b in pairs if attention)
         self.resize = resize
@@ -82,7 +83,9 @@ class Decoder(nn.Module):
         levels = []
         for i, width in enumerate(widths):
             chain = [widths[min(i + 1, last)]] + [width] * (config.res_blocks + 1)
-            levels.append(Level(chain, attention=i == last, resize=Upsample(width) if i else nn.Identity(), groups=groups))
+            levels.append(
+                Level(chain, attention=i == last, resize=Upsample(width) if i else nn.Identity(), groups=groups)
+            )
         self.levels = nn.ModuleList(levels)
         self.norm = nn.GroupNorm(groups, widths[0], eps=1e-6)
         self.patch = config.patch

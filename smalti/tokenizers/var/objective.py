@@ -78,7 +78,9 @@ def quantize(quantizer: MultiScaleQuantizer, f_BChw: Tensor, beta: float, scales
             chosen = torch.where(here, f_hat.detach(), chosen)
             if k < scale_count - 1:
                 side = quantizer.sides[k]
-                coarse = F.interpolate(F.interpolate(f_BChw, size=(side, side), mode="area"), (full, full), mode="bicubic")
+                coarse = F.interpolate(
+                    F.interpolate(f_BChw, size=(side, side), mode="area"), (full, full), mode="bicubic"
+                )
                 visible = torch.where(here, coarse, visible)
     return Quantized(
         decodable=chosen + visible - visible.detach(),
@@ -106,7 +108,9 @@ class VARTokenizerObjective(nn.Module):
             (config.adversarial, discriminator, "discriminator"),
         ):
             if weight and part is None:
-                raise ValueError(f"the objective weighs a term by {weight} that needs a {name}: pass one, or weigh it 0")
+                raise ValueError(
+                    f"the objective weighs a term by {weight} that needs a {name}: pass one, or weigh it 0"
+                )
         self.model, self.config, self.discriminator = model, config, discriminator
         self._perceptual = (perceptual,)  # in a tuple: not a part of the trained module
         self._residuals: Tensor | None = None
@@ -166,7 +170,9 @@ class VARTokenizerObjective(nn.Module):
         use_V = quantizer.usage.sum(0)
         dead_V = use_V < config.revive_below * use_V.mean()
         pick_V = torch.randint(len(self._residuals), dead_V.shape, generator=rng, device=rng.device).to(dead_V.device)
-        codebook = torch.where(dead_V[:, None], self._residuals[pick_V].to(quantizer.codebook.dtype), quantizer.codebook)
+        codebook = torch.where(
+            dead_V[:, None], self._residuals[pick_V].to(quantizer.codebook.dtype), quantizer.codebook
+        )
         if torch.distributed.is_initialized():
             torch.distributed.broadcast(codebook, 0)
         quantizer.codebook.copy_(codebook)

@@ -14,7 +14,11 @@ _PREFIXES = {
     "encoder.down.{}.downsample.conv": "encoder.levels.{}.resize.conv",
     "decoder.up.{}.upsample.conv": "decoder.levels.{}.resize.conv",
     **{f"{side}.mid.block_1.{a}": f"{side}.middle.0.{b}" for side in ("encoder", "decoder") for a, b in _BLOCK.items()},
-    **{f"{side}.mid.attn_1.{a}": f"{side}.middle.1.{b}" for side in ("encoder", "decoder") for a, b in _ATTENTION.items()},
+    **{
+        f"{side}.mid.attn_1.{a}": f"{side}.middle.1.{b}"
+        for side in ("encoder", "decoder")
+        for a, b in _ATTENTION.items()
+    },
     **{f"{side}.mid.block_2.{a}": f"{side}.middle.2.{b}" for side in ("encoder", "decoder") for a, b in _BLOCK.items()},
     "encoder.conv_in": "encoder.stem",
     "encoder.norm_out": "encoder.norm",
