@@ -23,12 +23,26 @@ from smalti.tokenizers.base import Tokenizer
 PROMPTS = (
     "a red apple",
     "a smiling face with sunglasses",
-    "a blue butterfly",
     "a slice of pizza",
-    "a sailboat",
-    "a green leaf",
+    "a blue heart",
+    "a rocket",
+    "a cat, noto style",
 )
-CLASSES = 12
+CLASSES = (
+    "face-smiling",
+    "animal-mammal",
+    "food-fruit",
+    "heart",
+    "animal-bird",
+    "food-sweet",
+    "person-role",
+    "plant-flower",
+    "sport",
+    "country-flag",
+    "transport-ground",
+    "place-building",
+)
+"""Shown where a generator knows them all; of any other generator as many classes, evenly spread."""
 PER_CLASS, PER_PROMPT, COMPARED, TIMED_RUNS = 4, 8, 8, 3
 
 
@@ -101,10 +115,10 @@ def run_demo(
     """Runs the demo with the given models on the packaged samples.
 
     `handover`: steps before `refiner` takes over (default: as in `usual_handover`). `classes` default to twelve of the
-    generator's. A generator that knows no text leaves the texts out, unless they are the caller's own.
+    generator's (`shown_classes`). A generator that knows no text leaves the texts out, unless they are the caller's.
     Errors: ValueError for an empty prompt or an unknown class, before anything is computed.
     """
-    chosen = list(classes) if classes is not None else spread_classes(generator, CLASSES)
+    chosen = list(classes) if classes is not None else shown_classes(generator)
     texts = list(prompts) if generator.text_encoder is not None or prompts is not PROMPTS else []
     for model in (generator, refiner):  # what a model cannot serve is said before the long work, not after it
         if model is not None:
@@ -204,10 +218,12 @@ def usual_handover(refiner: str, steps: int) -> int:
     return steps * 2 // 3
 
 
-def spread_classes(generator: ImageGenerator, count: int) -> list[int]:
-    """`count` classes of a generator, evenly spread over all it knows."""
+def shown_classes(generator: ImageGenerator) -> list[int | str]:
+    """The demo's classes, or as many of a generator's own, evenly spread over all it knows."""
+    if set(CLASSES) <= set(generator.classes):
+        return list(CLASSES)
     known = int(getattr(generator.generator, "config").classes)  # noqa: B009
-    count = min(count, known)
+    count = min(len(CLASSES), known)
     return [i * known // count for i in range(count)]
 
 
