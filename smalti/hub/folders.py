@@ -59,7 +59,7 @@ def _entry(path: Path, data: Mapping[str, Any], packaged: bool) -> Entry:
     }
     if other := data.get("weights_of"):  # the same weights under other settings, such as a drafter + refiner pair
         return replace(_packaged(str(other)), **extras)
-    role, tokenizer = data["role"], data.get("tokenizer") or {}
+    role, tokenizer, text = data["role"], data.get("tokenizer") or {}, data.get("text") or {}
     config = family(role, data["family"]).read_config(data["config"])
     names, known = tuple(str(name) for name in data.get("classes", ())), getattr(config, "classes", None)
     if names and len(names) != known:
@@ -77,7 +77,8 @@ def _entry(path: Path, data: Mapping[str, Any], packaged: bool) -> Entry:
         resize=config_from_dict(Resize, data.get("resize") or {}),
         num_classes=known,
         class_names=names,
-        text=(data.get("text") or {}).get("encoder"),
+        text=text.get("encoder"),
+        text_fingerprint=text.get("fingerprint", ""),
         **extras,
     )
 

@@ -190,4 +190,10 @@ def _text_encoder(entry: Entry) -> Any:
         raise ValueError(f"{entry.name} asks for the text encoder {entry.text!r}; known: 'packaged'")
     from smalti.text import packaged
 
-    return packaged()
+    encoder = packaged()
+    if entry.text_fingerprint and encoder.fingerprint != entry.text_fingerprint:
+        raise ValueError(
+            f"{entry.name} was trained with another text encoder ({entry.text_fingerprint[:12]}) than the packaged one "
+            f"({encoder.fingerprint[:12]}): use the version of this library it came with"
+        )
+    return encoder

@@ -111,6 +111,8 @@ class Entry:
     """Names of the classes, where they are more than numbers."""
     text: str | None = None
     """For generators that take text: the text encoder ("packaged")."""
+    text_fingerprint: str = ""
+    """For generators: sha256 of the text encoder they were trained with, where it is known; checked on loading."""
     verified: tuple[Literal["goldens", "layout", "listing"], ...] = ()
     """What was checked: outputs against the authors' code, every key and shape of the file, or its name only."""
     notes: str = ""

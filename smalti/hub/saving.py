@@ -68,13 +68,14 @@ def save_pretrained(
 
 
 def _generator_facts(model: ImageGenerator) -> dict[str, Any]:
+    encoder = model.text_encoder
     if not model.tokenizer.name:
         raise ValueError("the generator's tokenizer has no name: set tokenizer.name to a model name or its folder")
     return {
         "tokenizer": {"name": model.tokenizer.name, "fingerprint": model.tokenizer.fingerprint},
         "settings": model.settings.to_dict(),
         "classes": list(model.classes),
-        "text": {"encoder": "packaged"} if model.text_encoder is not None else None,
+        "text": {"encoder": "packaged", "fingerprint": encoder.fingerprint} if encoder is not None else None,
         "image_size": getattr(model.tokenizer.sizes, "value", None),
     }
 

@@ -248,9 +248,10 @@ def _export(model: Any, recipe: Recipe, place: Place, trainer: Trainer) -> Path:
     folder = place.run_folder(recipe.name) / EXPORT
     if not trainer.accelerator.is_main_process:
         return folder
+    images = recipe.training.batch * trainer.accelerator.num_processes
     card = {
         "recipe": f"smalti train {recipe.name} --setting {recipe.setting}",
-        "training": f"{trainer.place.step} steps of {recipe.training.batch}, {trainer.place.elapsed / 60:.1f} minutes",
+        "training": f"{trainer.place.step} steps of {images} images, {trainer.place.elapsed / 60:.1f} minutes",
         "device": device_name(trainer.device),
         "skipped steps": trainer.place.skipped,
         "final validation": trainer.last_validation,
