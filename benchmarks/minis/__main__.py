@@ -7,6 +7,7 @@ python -m benchmarks.minis --bank data/bank.safetensors --networks data/networks
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from benchmarks.minis.rows import Row, table, verdict
 from smalti.data.bank import SOURCES, ImageBank
 from smalti.eval import budgets
 from smalti.files import write_json, write_text
+from smalti.hub.folders import PACKAGED
+from smalti.hub.saving import update_card
 from smalti.images import write_image
 from smalti.nn.perceptual import Perceptual, lpips_of
 from smalti.pipeline import ImageGenerator
@@ -63,6 +66,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", default="abcdep", help="groups to measure: a and b, c, d, e, p (the pair)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cards", action="store_true", help="write the numbers into the cards of the packaged models")
     parser.add_argument("--quick", action="store_true", help="fewer images: a look, not a result")
     return parser.parse_args()
 
@@ -87,6 +91,21 @@ def main() -> None:
     print(table(rows))
     print(verdict(rows))
     run.write(rows, time.perf_counter() - started)
+    if args.cards:
+        write_cards(rows)
+
+
+CARDS = {"var": "ab", "var-gen": "cde", "var-refiner": "p"}
+"""Folder of a packaged model -> groups of rows that its card reports."""
+
+
+def write_cards(rows: Sequence[Row]) -> None:
+    """Every number into the card of the model it is about."""
+    for folder, groups in CARDS.items():
+        mine = [r for r in rows if r.group[0] in groups]
+        facts = [{"metric": f"{r.name}", "value": round(r.value, 4), "protocol": r.protocol} for r in mine]
+        if facts:
+            update_card(PACKAGED / folder, published=facts)
 
 
 class Run:

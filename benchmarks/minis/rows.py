@@ -42,6 +42,12 @@ class Row:
         above = self.at_least is None or low >= self.at_least
         return above and (self.at_most is None or high <= self.at_most)
 
+    @property
+    def protocol(self) -> str:
+        """For a model card: group, number of images, interval."""
+        interval = "" if self.low is None else f", 95 % interval {self.low:.4g} to {self.high:.4g}"
+        return f"benchmarks.minis ({self.group}), N = {self.n}{interval}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {**asdict(self), "met": self.met}
@@ -60,7 +66,8 @@ def table(rows: Sequence[Row]) -> str:
     for r in rows:
         digits = 3 if abs(r.value) < 10 else 2
         interval = "" if r.low is None else f"{r.low:.{digits}f} .. {r.high:.{digits}f}"
-        bars = [f">= {r.at_least:.4g}"] * (r.at_least is not None) + [f"<= {r.at_most:.4g}"] * (r.at_most is not None)
+        limits = ((">=", r.at_least), ("<=", r.at_most))
+        bars = [f"{sign} {limit:.4g}" for sign, limit in limits if limit is not None]
         met = {None: "", True: "yes", False: "NO"}[r.met]
         bar = " ".join(bars) + (" (target)" if r.kind == "target" else "")
         lines.append((r.group, r.name, f"{r.value:.{digits}f}", interval, bar, met, str(r.n or ""), r.note))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smalti.files import whole, write_json, write_tensors, write_text
+from smalti.files import read_tensors, whole, write_json, write_tensors, write_text
 from smalti.hub import keymap
 from smalti.hub.assembly import fingerprint
 from smalti.hub.families import family_of
@@ -65,6 +65,22 @@ def save_pretrained(
     write_text(folder / CARD, model_card(facts, state))
     write_json(folder / CONFIG, facts)
     return folder
+
+
+def update_card(folder: str | Path, **facts: Any) -> None:
+    """Changes facts of a saved model (`published`, `notes`, `license`, `card`, `name`) and writes its card anew.
+
+    The weights stay as they are. Errors: FileNotFoundError, ValueError for facts that are not of the card.
+    """
+    folder, allowed = Path(folder), {"published", "notes", "license", "card", "name"}
+    if unknown := sorted(set(facts) - allowed):
+        raise ValueError(f"a card has no {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}")
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} is no model folder: it has no {CONFIG}")
+    now = {**json.loads((folder / CONFIG).read_text()), **facts}
+    state, _ = read_tensors(folder / WEIGHTS)
+    write_text(folder / CARD, model_card(now, state))
+    write_json(folder / CONFIG, now)
 
 
 def _generator_facts(model: ImageGenerator) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class EMA:
         state = self.model.state_dict()
         floats = [name for name, value in state.items() if value.is_floating_point()]
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_([self.averages[n] for n in floats], [state[n] for n in floats], weight)
+        pairs = [self.averages[n] for n in floats], [state[n] for n in floats]
+        torch._foreach_lerp_(*pairs, weight)  # pyright: ignore[reportPrivateImportUsage]
         for name in state.keys() - set(floats):
             self.averages[name].copy_(state[name])
 

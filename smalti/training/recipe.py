@@ -5,7 +5,7 @@ A setting (`cpu`, `gpu`) may change how long and how is trained, and never the m
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from smalti.hub.families import Family, config_from_dict, family
 
 SETTABLE = {"model", "objective", "data", "training", "sampling"}
 PER_SETTING = {"objective", "data", "training"}
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,8 @@ class Recipe:
     """Sampler settings of a generator: exported, and used for its sheets."""
     license: str = ""
     """License of the exported weights."""
+    notes: str = ""
+    """For the model card: what it is for, what it was trained on, whom to thank."""
     source: dict[str, Any] = field(default_factory=dict)
     """The recipe as plain data, after the setting and the overrides."""
 
@@ -177,17 +180,12 @@ class FamilyParts:
 
 def shipped() -> list[str]:
     """Names of the recipes inside the package."""
-    folder = resources.files("smalti.configs") if _has_configs() else None
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")) if folder else []
-
-
-def _has_configs() -> bool:
-    return (Path(__file__).parents[1] / "configs").is_dir()
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
 def read_yaml(name: str) -> dict[str, Any]:
     """The plain data of a shipped recipe or of a YAML file. Errors: FileNotFoundError with the shipped names."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else Path(__file__).parents[1] / "configs" / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / f"{name}.yaml"
     if not path.is_file():
         raise FileNotFoundError(
             f"no recipe {name!r}; shipped: {', '.join(shipped())}; or give the path of a .yaml file"

@@ -256,7 +256,8 @@ def _export(model: Any, recipe: Recipe, place: Place, trainer: Trainer) -> Path:
         "skipped steps": trainer.place.skipped,
         "final validation": trainer.last_validation,
     }
-    save_pretrained(model, folder, dtype=torch.float16, name=recipe.publish, license=recipe.license, card=card)
+    about = {"name": recipe.publish, "license": recipe.license, "notes": recipe.notes, "card": card}
+    save_pretrained(model, folder, dtype=torch.float16, **about)
     print(f"exported {recipe.publish} to {folder}", flush=True)
     return folder
 

@@ -83,11 +83,16 @@ class Trainer:
             self.optimizers["muon"] = muon(matrices, config)
         self._main = list(self.optimizers.values())
         if self.discriminator is not None:
+            if accelerator.num_processes > 1:
+                raise ValueError("the adversarial term trains in one process: start without torchrun, or weigh it 0")
             rate = config.discriminator_learning_rate
             self.optimizers["discriminator"] = adamw(self.discriminator, config, learning_rate=rate)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.wrapped = accelerator.prepare_model(objective)
-        self.place, self.progress, self._resumed = Place(), 0.0, 0.0
+        self.place, self.progress = Place(), 0.0
+        self._resumed, self._began = 0.0, 0
+        self._start = self._saved = time.monotonic()
+        self._logged = (self._start, 0)
         self.compiled = _compile(self.model, config.compile)
         self._since_log = _Means()
         self.last_validation: dict[str, float] = {}
@@ -157,7 +162,7 @@ class Trainer:
         try:
             parts = self._gradients()
         except Exception as error:
-            if not self.compiled or step != self._first_step():
+            if not self.compiled or step != self._began:
                 raise
             warnings.warn(f"torch.compile failed ({type(error).__name__}: {error}); goes on without", stacklevel=2)
             _uncompile(self.compiled)
@@ -166,7 +171,7 @@ class Trainer:
                 optimizer.zero_grad(set_to_none=True)
             parts = self._gradients()
         norm, bad = guarded_step(self._main, self.parameters, config.clip)
-        if self.discriminator is not None and parts.pop("stepped", None) is not None:
+        if self.discriminator is not None and "discriminator" in parts:
             guarded_step([self.optimizers["discriminator"]], list(self.discriminator.parameters()), config.clip)
         self.ema.update(step)
         rng = generator_at(config.seed, "after", step, device=self.device)
@@ -176,9 +181,6 @@ class Trainer:
             self.log.write("event", step + 1, extra)
         self._since_log.add({**parts, "gradient_norm": norm}, bad)
         self.place = replace(self.place, step=step + 1)
-
-    def _first_step(self) -> int:
-        return getattr(self, "_began", 0)
 
     def _gradients(self) -> dict[str, Tensor]:
         """Gradients of all micro-batches; returns the mean of each part of the loss, on the device."""
@@ -193,7 +195,8 @@ class Trainer:
             with self._sync(last), _attention(self.device):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
                     losses: Losses = self.wrapped(batch, step, rng)
-                (losses.total / config.micro_batches).backward()
+                only = None if self.discriminator is None else self.parameters
+                (losses.total / config.micro_batches).backward(inputs=only)
                 self._adversarial(losses, means)
             for name, value in {"loss": losses.total.detach(), **losses.parts}.items():
                 means[name] = means.get(name, 0) + value.float() / config.micro_batches
@@ -201,16 +204,11 @@ class Trainer:
 
     def _adversarial(self, losses: Losses, means: dict[str, Tensor]) -> None:
         """The discriminator's gradients come from its own loss alone."""
-        if self.discriminator is None:
-            return
-        if "stepped" not in means:  # what the model's loss left in the discriminator is not wanted
-            self.optimizers["discriminator"].zero_grad(set_to_none=True)
-        if losses.adversarial is not None:
-            kept = [p.grad for p in self.parameters]
-            (losses.adversarial / self.config.micro_batches).backward()
-            assert all(a is p.grad for a, p in zip(kept, self.parameters, strict=True))
-            means["discriminator"] = losses.adversarial.detach()
-            means["stepped"] = means["discriminator"]
+        if self.discriminator is not None and losses.adversarial is not None:
+            (losses.adversarial / self.config.micro_batches).backward(inputs=list(self.discriminator.parameters()))
+            means["discriminator"] = (
+                means.get("discriminator", 0) + losses.adversarial.detach() / self.config.micro_batches
+            )
 
     @contextmanager
     def _sync(self, last: bool) -> Iterator[None]:
@@ -324,7 +322,7 @@ class _Means:
         return means, int(self.bad.item()) if self.bad is not None else 0
 
 
-def _attention(device: torch.device) -> AbstractContextManager[None]:
+def _attention(device: torch.device) -> AbstractContextManager[Any]:
     """Plain attention on the CPU: with about a hundred tokens its backward pass is several times faster there."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
