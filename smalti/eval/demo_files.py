@@ -1,4 +1,4 @@
-"""Writes a demo: report.html, metrics.json and every picture as PNG."""
+"""Writes a demo: report.html, metrics.json, one overview, and every picture as PNG."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ from smalti.eval.budgets import PROTOCOL
 from smalti.eval.demo import Demo, model_facts
 from smalti.eval.environment import environment
 from smalti.eval.report.demo_page import demo_page
-from smalti.files import write_json, write_text
+from smalti.eval.report.overview import overview
+from smalti.files import whole, write_json, write_text
 from smalti.images import write_image
 
 SCHEMA = "smalti-demo/1"
@@ -30,6 +31,8 @@ def write_demo(demo: Demo, out: Path, *, command: str = "smalti demo") -> Path:
         for i, (label, alone, together) in enumerate(pairs):
             write_image(alone, out / "generated" / f"drafter-{file_name(label)}-{demo.seed + i}.png")
             write_image(together, out / "generated" / f"refined-{file_name(label)}-{demo.seed + i}.png")
+    with whole(out / "overview.png") as temporary:
+        overview(demo).save(temporary, format="PNG", optimize=True)
     report = out / "report.html"
     write_text(report, demo_page(demo, made_with, command))
     return report

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from smalti.data.sample_images import samples
 from smalti.eval.demo import Demo, compare_hand_over, run_demo
 from smalti.eval.demo_files import SCHEMA, file_name, write_demo
 from smalti.eval.environment import environment
+from smalti.eval.report import overview
 from smalti.eval.report.demo_page import demo_page
 from smalti.eval.report.plot import nice_ticks
-from smalti.images import read_images
+from smalti.images import read_images, to_pil
 from smalti.pipeline import ImageGenerator
 from smalti.text import packaged
 from tests.families import tiny_var_generator, tiny_var_tokenizer
@@ -99,6 +101,16 @@ def test_every_picture_is_written(demo: Demo, folder: Path) -> None:
     torch.testing.assert_close(
         read_images(folder / "reconstructions" / name)[0], demo.sweep.reconstructions[1][3], rtol=0, atol=1e-6
     )
+
+
+def test_overview_holds_the_pictures(demo: Demo, folder: Path) -> None:
+    """A strip begins with its original, enlarged; a row of words ends with its last image."""
+    page = read_images(folder / "overview.png")
+    left, top = overview.MARGIN + overview.LEFT, overview.MARGIN + overview.HEAD
+    first = page[..., top : top + overview.CELL, left : left + overview.CELL]
+    original = to_pil(demo.originals[0]).resize((overview.CELL, overview.CELL), Image.Resampling.BICUBIC)
+    torch.testing.assert_close(first, read_images(original), rtol=0, atol=1e-6)
+    assert page.shape[-2] == 2 * overview.MARGIN + 2 * overview.HEAD + 7 * (overview.CELL + overview.GAP)
 
 
 def test_metrics_json(demo: Demo, folder: Path) -> None:
