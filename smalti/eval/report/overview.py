@@ -16,7 +16,7 @@ ROWS = 4
 
 
 def overview(demo: Demo) -> Image.Image:
-    """Some samples at every budget and as a thumbnail of as many bits; then some texts (or classes) with their images."""
+    """Some samples at every budget and as a thumbnail of as many bits; then some texts (or classes)."""
     budgets = [str(row.tokens) for row in demo.sweep.rows]
     heads = ["original", *budgets[:-1], f"{budgets[-1]} tokens", "thumbnail"]
     columns = [demo.originals, *demo.sweep.reconstructions, demo.sweep.thumbnails[-1].images]
