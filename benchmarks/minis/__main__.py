@@ -115,7 +115,7 @@ class Run:
         self.args, self.sizes, self.bank = args, sizes, bank
         self.tokenizer: Any = smalti.load(args.tokenizer)
         self.features = space.load_features(args.networks)
-        self.kept = space.cached(self.features, args.out / "cache")
+        self.kept = space.cached(self.features, args.out / "features.safetensors")
         self.samples: dict[str, Tensor] = {}
         self.models = {"tokenizer": f"{args.tokenizer} {self.tokenizer.fingerprint[:12]}"}
         self._generator: ImageGenerator | None = None

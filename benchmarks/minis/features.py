@@ -47,16 +47,21 @@ def load_features(networks: Path, batch: int = 64) -> Features:
     return features
 
 
-def cached(features: Features, folder: Path) -> Features:
-    """The same, remembered in files named by the content of the images."""
+def cached(features: Features, path: Path) -> Features:
+    """The same, remembered in one file image by image, so that sets that overlap cost their images once."""
+    known: dict[str, Tensor] = {}
+    if path.is_file():
+        tensors, header = read_tensors(path)
+        known = dict(zip(header["images"].split(), tensors["features"], strict=True))
 
     def remember(images: Tensor) -> Tensor:
-        digest = hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:24]
-        path = folder / f"features-{digest}.safetensors"
-        if not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_tensors(path, {"features": features(images)})
-        return read_tensors(path)[0]["features"]
+        names = [hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:24] for image in images]
+        new = {name: i for i, name in enumerate(names) if name not in known}
+        if new:
+            known.update(zip(new, features(images[list(new.values())]), strict=True))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(path, {"features": torch.stack(list(known.values()))}, {"images": " ".join(known)})
+        return torch.stack([known[name] for name in names])
 
     return remember
 
