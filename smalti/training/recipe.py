@@ -32,6 +32,8 @@ class TrainingConfig:
     """Parts the batch is computed in, one after the other."""
     learning_rate: float = 1e-3
     """Peak."""
+    frozen: tuple[str, ...] = ()
+    """Parameters whose name starts with one of these stay as they are."""
     muon: tuple[str, ...] = ()
     """2-D weights whose name contains one of these are trained by Muon instead of AdamW."""
     muon_learning_rate: float = 3e-3
@@ -136,6 +138,8 @@ class Recipe:
     training: TrainingConfig
     setting: str = ""
     """Which of the recipe's settings this is."""
+    start: str = ""
+    """Recipe whose export a tokenizer starts from; empty = from scratch."""
     tokenizer: str = ""
     """Recipe whose export a generator is trained on."""
     teacher: str = ""

@@ -118,6 +118,9 @@ def _allow_fast_math() -> None:
 def _tokenizer(recipe: Recipe, place: Place, accelerator: Accelerator, _: TextEncoder | None) -> Path:
     device, out = accelerator.device, place.run_folder(recipe.name)
     tokenizer: Tokenizer = recipe.parts.family.model_class(recipe.config).to(device)  # type: ignore[assignment]
+    if recipe.start:
+        tokenizer.load_state_dict(load(place.model_of(recipe.start), device=device).state_dict())  # type: ignore[union-attr]
+    freeze(tokenizer, recipe.training.frozen)
     bank = ImageBank.load(
         place.data, device=device, seed=recipe.training.seed, size=recipe.config.image_size, crops=recipe.data.crops
     )
@@ -134,6 +137,17 @@ def _tokenizer(recipe: Recipe, place: Place, accelerator: Accelerator, _: TextEn
     trainer.run(resume=place.resume)
     with trainer.averaged():
         return _export(tokenizer, recipe, place, trainer)
+
+
+def freeze(model: nn.Module, names: Sequence[str]) -> None:
+    """Leaves the named parts of a model as they are. Errors: ValueError for a name that is no part of it."""
+    for name in names:
+        found = [p for key, p in model.named_parameters() if key.startswith(name)]
+        if not found:
+            parts = ", ".join(key for key, _ in model.named_children())
+            raise ValueError(f"training.frozen names {name!r}, which is no part of the model: it has {parts}")
+        for parameter in found:
+            parameter.requires_grad_(False)
 
 
 def _perceptual(recipe: Recipe, place: Place, device: torch.device) -> nn.Module | None:
