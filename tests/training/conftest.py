@@ -37,7 +37,7 @@ SHORT = (
 class WordEncoder:
     """Texts as the mean of one fixed random vector per word."""
 
-    width = 16
+    width, fingerprint = 16, "words"
 
     def encode(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         rows = []

@@ -1,4 +1,4 @@
-"""The shipped recipes, made tiny, run end to end: tokenizer, generator, refiner; logs, sheets, exports, exact resume."""
+"""The shipped recipes, made tiny, run end to end: they learn, log, show sheets, export, and resume exactly."""
 
 import json
 from dataclasses import replace
@@ -9,17 +9,18 @@ import torch
 
 import smalti
 from smalti.files import read_tensors
-from smalti.training.recipe import load_recipe, shipped, stages_of
+from smalti.training.recipe import load_recipe, read_yaml, shipped, stages_of
 from smalti.training.stages import Place, train_stage
 from tests.training.conftest import SHORT, TINY_GENERATOR, TINY_TOKENIZER, WordEncoder
 
 RECIPES = [name for name in shipped() if stages_of(name) == [name]]
-TINY = {"mini-var": TINY_TOKENIZER, "mini-var-gen": TINY_GENERATOR, "mini-var-refiner": TINY_GENERATOR}
+STAGES = stages_of("minis")
 
 
 def tiny(name: str, *extra: str):
-    data = ("data.crops=2",) if name == "mini-var" else ("data.versions=1", "data.captions=3")
-    overrides = (*TINY[name], *SHORT, *data, *extra)
+    tokenizer = read_yaml(name)["role"] == "tokenizer"
+    model = (*TINY_TOKENIZER, "data.crops=2") if tokenizer else (*TINY_GENERATOR, "data.versions=1", "data.captions=3")
+    overrides = (*model, *SHORT, *extra)
     return load_recipe(name, "cpu", overrides, text_features=WordEncoder.width)
 
 
@@ -35,7 +36,7 @@ def lines(folder: Path, kind: str) -> list[dict]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, bank_file, monkeypatch_module) -> Path:
     out = tmp_path_factory.mktemp("runs")
-    for name in ("mini-var", "mini-var-gen", "mini-var-refiner"):
+    for name in STAGES:
         train_stage(tiny(name, "training.steps=6", "training.evaluations=1"), place_in(out, bank_file), WordEncoder())
     return out
 
@@ -64,7 +65,7 @@ def test_settings_share_the_model(name):
     assert cpu.config == gpu.config
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", STAGES)
 def test_stage_leaves_logs_sheets_and_export(trained, name):
     folder = trained / name
     assert [x["step"] for x in lines(folder, "train")] == [2, 4, 6]
@@ -72,23 +73,38 @@ def test_stage_leaves_logs_sheets_and_export(trained, name):
     assert list((folder / "sheets").glob("*.png"))
     assert list((folder / "tensorboard").rglob("events*"))
     facts = json.loads((folder / "model" / "config.json").read_text())
-    assert facts["name"] == name.replace("mini-", "mini/", 1)
+    assert facts["name"] == read_yaml(name)["publish"]
     tensors, _ = read_tensors(folder / "model" / "model.safetensors")
     assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float16}
 
 
 def test_exports_generate(trained, monkeypatch_module):
-    tokenizer = smalti.load(trained / "mini-var" / "model")
+    tokenizer = smalti.load(trained / read_yaml("mini-var-gen")["tokenizer"] / "model")
     generator = smalti.load(trained / "mini-var-gen" / "model", tokenizer=tokenizer)
     refiner = smalti.load(trained / "mini-var-refiner" / "model", tokenizer=tokenizer)
     assert generator.classes == ("round", "straight", "bar", "box", "disc", "ring")
-    out = generator.generate(text=["red disc"], n=2, then=refiner, handover=5)
+    out = generator.generate(text=["red disc"], n=2, then=refiner, handover=4)
     assert out.images.shape == (2, 3, 64, 64)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", STAGES)
+def test_loss_falls_on_one_batch(trained, tmp_path, bank_file, name, monkeypatch, monkeypatch_module):
+    from smalti.data.bank import ImageBank
+    from smalti.data.tokens_bank import TokenBank
+
+    for bank in (ImageBank, TokenBank):
+        original = bank.batch
+        monkeypatch.setattr(bank, "batch", lambda self, step, *rest, _b=original, **named: _b(self, 0, *rest, **named))
+    models = {other: trained / other / "model" for other in STAGES if other != name}
+    recipe = tiny(name, "training.steps=16", "training.schedule=linear", "training.hold=1", "training.bf16=false")
+    train_stage(recipe, place_in(tmp_path, bank_file, models=models), WordEncoder())
+    losses = [x["loss"] for x in lines(tmp_path / name, "train")]
+    assert losses[-1] < 0.97 * losses[0]
+
+
+@pytest.mark.parametrize("name", STAGES)
 def test_resume_is_exact(trained, tmp_path, bank_file, name, monkeypatch_module):
-    models = {other: trained / other / "model" for other in TINY if other != name}
+    models = {other: trained / other / "model" for other in STAGES if other != name}
     straight = place_in(tmp_path / "straight", bank_file, models=models)
     train_stage(tiny(name, "training.steps=10"), straight, WordEncoder())
     parts = place_in(tmp_path / "parts", bank_file, models=models)
