@@ -37,6 +37,9 @@ def augmented(images: Tensor, seed: int) -> Tensor:
 class Judge(nn.Module):
     """Features to categories and subcategories."""
 
+    mean_D: Tensor
+    std_D: Tensor
+
     def __init__(self, features_ND: Tensor, categories: int, subcategories: int, width: int = 512) -> None:
         super().__init__()
         self.register_buffer("mean_D", features_ND.mean(0))

@@ -7,8 +7,9 @@ Shape suffixes: B batch, N images, D features, H W pixels.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,10 +31,10 @@ def load_features(networks: Path, batch: int = 64) -> Features:
     """The network from `networks/efficientnet_lite0.safetensors` (`smalti data prepare networks`)."""
     import timm
 
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     state, _ = read_tensors(networks / "efficientnet_lite0.safetensors")
     net.load_state_dict(state)
-    net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.eval().to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def features(images: Tensor) -> Tensor:
@@ -73,6 +74,10 @@ class Gallery:
     features_ND: Tensor
     """Raw features of the gallery."""
 
+    mean_D: Tensor = field(init=False)
+    std_D: Tensor = field(init=False)
+    unit_ND: Tensor = field(init=False)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean_D", self.features_ND.mean(0))
         object.__setattr__(self, "std_D", self.features_ND.std(0).clamp_min(1e-3))
@@ -80,11 +85,11 @@ class Gallery:
 
     def unit(self, features_BD: Tensor) -> Tensor:
         """Standardized, unit length."""
-        return F.normalize((features_BD - self.mean_D) / self.std_D, dim=-1)  # type: ignore[attr-defined]
+        return F.normalize((features_BD - self.mean_D) / self.std_D, dim=-1)
 
     def nearest(self, queries_BD: Tensor, *, leave_out: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(index int64 [B], cosine distance [B]) of the nearest image; `leave_out` int64 [B]: one never returned."""
-        similarity_BN = self.unit(queries_BD) @ self.unit_ND.T  # type: ignore[attr-defined]
+        similarity_BN = self.unit(queries_BD) @ self.unit_ND.T
         if leave_out is not None:
             similarity_BN[torch.arange(len(queries_BD)), leave_out] = -2
         best = similarity_BN.max(1)
