@@ -172,7 +172,10 @@ def test_copies_are_seen() -> None:
         found, neighbors.of(bank.exact(bank.indices("emoji", "unseen", role="generator"))), neighbors.of(near)
     )
     assert value_of(rows, "pixel_rmse: share of copies as near as a copy").value == 1
+    assert value_of(rows, "pixel_rmse: share of copies as near as a copy").note == ""
     assert value_of(rows, "pixel_rmse: share of new ones as near as a copy").value == 0
+    blurred = copy_rows(found, found["copies"], found["new ones"])
+    assert "says nothing" in value_of(blurred, "pixel_rmse: share of copies as near as a copy").note
     assert value_of(rows, "feature_distance: share of new ones as near as a copy").value == 0
     assert sheet(fresh, found["new ones"], training, count=8, columns=4).shape[0] == 3
 
