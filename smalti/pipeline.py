@@ -89,7 +89,8 @@ class ImageGenerator:
         """
         if value is None:
             return -1
-        count = self.generator.config.classes
+        config: Any = self.generator.config
+        count = config.classes
         if isinstance(value, int) or str(value).isdigit():
             if not 0 <= int(value) < count:
                 raise ValueError(f"class {value} is out of range: {self.name} knows classes 0..{count - 1}")

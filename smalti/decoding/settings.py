@@ -27,7 +27,9 @@ class Settings:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Inverse of `to_dict`; lists from JSON become tuples again."""
-        plain = {k: {n: tuple(v) if isinstance(v, list) else v for n, v in data.get(k, {}).items()} for k in _PARTS}
+        plain: dict[str, dict[str, Any]] = {
+            k: {n: tuple(v) if isinstance(v, list) else v for n, v in data.get(k, {}).items()} for k in _PARTS
+        }
         rest = {k: v for k, v in data.items() if k not in _PARTS}
         return cls(guidance=Guidance(**plain["guidance"]), sampling=Sampling(**plain["sampling"]), **rest)
 

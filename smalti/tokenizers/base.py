@@ -160,6 +160,10 @@ class Tokenizer(nn.Module, ABC):
         top, left = height % m // 2, width % m // 2
         return images[..., top : top + height // m * m, left : left + width // m * m]
 
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Images in about [0, 1], not clamped, from what `Feedback.latents` gives; for families that decode softly."""
+        raise ValueError(f"{self.name or type(self).__name__} has no soft decoding: use Sampling(soft=False)")
+
     def size_of(self, k: int) -> int | None:
         """Side of the image that a prefix of `k` tokens decodes to, pixels; None = that of the whole image."""
         return None

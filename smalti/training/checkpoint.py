@@ -66,9 +66,13 @@ def restore(
     _fill(module.state_dict(), _below(tensors, "model"), path)
     _fill(ema.averages, _below(tensors, "ema"), path)
     for name, optimizer in optimizers.items():
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in _below(tensors, name).items():
             index, _, moment = key.partition("/")
+            like = parameters[int(index)]
+            if value.shape == like.shape:  # the fused optimizer needs moments laid out in memory as the weights are
+                value = torch.empty_like(like).copy_(value)
             state.setdefault(int(index), {})[moment] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return Place(**json.loads(header["place"]))

@@ -79,7 +79,7 @@ def test_parameters_are_those_of_the_paper(name, millions):
     [
         ("vra/d16", "did you mean var/d16"),
         ("d16", "did you mean var/d16"),
-        ("var", "did you mean var/"),
+        ("var", "did you mean .*var/vqvae-256"),
         ("zzzz", r"list_models\(\) or `smalti models`"),
         ("./var/d16", r"no file or folder ./var/d16.*smalti.load\('/path/to/d16'\).*smalti.load\('var/d16'\)"),
         ("var_d20.pth", r"smalti.load\('/path/to/var_d20.pth'\).*smalti.load\('var/d20'\)"),

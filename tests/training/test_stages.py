@@ -9,6 +9,7 @@ import torch
 
 import smalti
 from smalti.files import read_tensors
+from smalti.hub.families import build_empty
 from smalti.training.recipe import load_recipe, read_yaml, shipped, stages_of
 from smalti.training.stages import Place, train_stage
 from tests.training.conftest import SHORT, TINY_GENERATOR, TINY_TOKENIZER, WordEncoder
@@ -54,7 +55,7 @@ def monkeypatch_module():
 @pytest.mark.parametrize("setting", ["cpu", "gpu"])
 def test_recipe_builds(name, setting):
     recipe = load_recipe(name, setting, text_features=64)
-    model = recipe.parts.family.model_class(recipe.config)
+    model = build_empty(recipe.role, recipe.family, recipe.config)
     assert 0.5e6 < sum(p.numel() for p in model.parameters()) < 8e6
     assert recipe.training.minutes is not None
 

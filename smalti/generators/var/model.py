@@ -184,7 +184,7 @@ class VARGenerator(Generator):
     def _modulations(self, condition_RD: Tensor) -> list[Tensor]:
         active_RD = F.silu(condition_RD)
         shared = self.shared_modulation(active_RD).unflatten(-1, (6, -1)) if self.config.shared_modulation else None
-        return [block.modulations(active_RD, shared) for block in self.blocks]
+        return [block.modulations(active_RD, shared) for block in self.blocks]  # type: ignore[operator]
 
     def _places(self, start: int, end: int) -> Tensor:
         """[1, n, D]: position and level embeddings of tokens start..end - 1."""
