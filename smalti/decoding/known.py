@@ -73,7 +73,8 @@ def keep_of(layout: TokenLayout, mask_BHW: Tensor) -> Tensor:
     """bool [B, L]: which tokens of a layout of maps stand for kept places."""
     if any(len(s.shape) != 2 for s in layout.segments):
         raise ValueError("only tokens that lie on maps can be kept by a mask: this layout has sequences")
-    finest = F.adaptive_avg_pool2d(mask_BHW[:, None].float(), layout.segments[-1].shape)
+    height, width = layout.segments[-1].shape
+    finest = F.adaptive_avg_pool2d(mask_BHW[:, None].float(), (height, width))
     finest = (finest > 0.5).float()
     parts = []
     for segment in layout.segments:
