@@ -94,7 +94,14 @@ def train(name: str, place: Place, *, setting: str = "cpu", overrides: Sequence[
 
 def train_stage(recipe: Recipe, place: Place, encoder: TextEncoder | None = None) -> Path:
     """Runs one recipe and exports it to `out/NAME/model`."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)  # being stopped saves a checkpoint, as Ctrl-C does
+    try:
+        return _train_stage(recipe, place, encoder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _train_stage(recipe: Recipe, place: Place, encoder: TextEncoder | None) -> Path:
     _allow_fast_math()
     accelerator = make_accelerator(place.run_folder(recipe.name), cpu=place.cpu)
     torch.manual_seed(seed_of(recipe.training.seed, "weights", recipe.name))

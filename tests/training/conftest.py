@@ -92,6 +92,15 @@ def emoji_images() -> list[tuple[Image.Image, dict]]:
     return images
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny models are faster on one thread than on many."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("prepared")
