@@ -128,7 +128,7 @@ def model_card(facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     name, license = facts["name"], facts["license"]
     count = sum(value.numel() for value in state.values())
     size = sum(value.numel() * value.element_size() for value in state.values())
-    use = "tokens = model.encode(smalti.read_images('cat.png', size={}))\n" if facts["role"] == "tokenizer" else ""
+    use = 'tokens = model.encode(smalti.read_images("cat.png", size={}))\n' if facts["role"] == "tokenizer" else ""
     use = use.format(facts.get("image_size")) + (
         "images = model.decode(tokens)" if use else "out = model.generate(n=4)"
     )
@@ -143,7 +143,7 @@ def model_card(facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     ]
     if facts["notes"]:
         lines.append(f"\n{facts['notes']}")
-    lines += ["\n```python", "import smalti", "", f"model = smalti.load({name!r})", use, "```"]
+    lines += ["\n```python", "import smalti", "", f"model = smalti.load({json.dumps(name)})", use, "```"]
     if tokenizer := facts.get("tokenizer"):
         lines.append(
             f"\nWrites tokens of `{tokenizer['name']}` (weights {tokenizer['fingerprint'][:12] or 'unknown'})."

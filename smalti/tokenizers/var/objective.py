@@ -70,7 +70,12 @@ def quantize(quantizer: MultiScaleQuantizer, f_BChw: Tensor, beta: float, scales
     for k, (z_BnC, ids_Bn, f_hat) in enumerate(quantizer.scales(f_BChw)):
         losses.append(beta * F.mse_loss(f_BChw, f_hat.detach()) + F.mse_loss(f_hat, detached))
         residuals.append(z_BnC.flatten(0, 1))
-        hits.append(torch.bincount(ids_Bn.flatten(), minlength=quantizer.codebook.shape[0]))
+        flat = ids_Bn.flatten()
+        hits.append(
+            quantizer.usage.new_zeros(len(quantizer.codebook)).scatter_add_(
+                0, flat, quantizer.usage.new_ones(len(flat))
+            )
+        )
         if k == scale_count - 1 and scales_B is None:
             chosen = f_hat.detach()
         elif scales_B is not None:
