@@ -110,7 +110,7 @@ def test_the_model_card_tells_the_facts(saved):
     card = (saved[1] / "README.md").read_text()
     for text in ("license: apache-2.0", "A test.", "| FID | 9.5 | 1,000 samples |", "- data: none", "- steps: 3"):
         assert text in card, text
-    assert "smalti.load('test/gen')" in card
+    assert 'smalti.load("test/gen")' in card
     entry = read_folder(saved[1])
     assert entry.published[0].value == 9.5
     assert entry.notes == "A test."
