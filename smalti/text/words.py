@@ -1,7 +1,8 @@
 """The packaged text encoder: a table of word vectors, averaged. Works offline, costs microseconds.
 
 Why a table of words and not a language model: captions here are a handful of words, and a table distilled from a
-sentence model did as well as that model at the same width (not at three times the width) in the proxy on the table's model card.
+sentence model did as well as that model at the same width, though not at three times the width, in the proxy that the
+table's model card reports.
 """
 
 import json
