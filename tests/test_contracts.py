@@ -19,7 +19,7 @@ from smalti.decoding.sampling import Sampling
 from smalti.generators.base import Condition, Generator
 from smalti.tokenizers.base import Tokenizer
 from smalti.tokens import Origin, Tokens
-from tests.families import tiny_var_generator, tiny_var_tokenizer
+from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
 from tests.toys import toy_pairs
 
 

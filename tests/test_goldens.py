@@ -6,18 +6,21 @@ A case is a folder with `config.json`; its family is the name of the folder that
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
-from tests.replay import var
+from tests import replay
 from tests.replay.case import Case
 
 REPLAYERS: dict[str, Callable[[Case], None]] = {
-    "code": var.replay_code,
-    "var": var.replay_var,
-    "var_vqvae": var.replay_var_vqvae,
+    name: replayer
+    for module in iter_modules(replay.__path__)
+    for name, replayer in getattr(import_module(f"{replay.__name__}.{module.name}"), "REPLAYERS", {}).items()
 }
+"""Folder of goldens -> what replays one of its cases; every file of tests/replay names its own."""
 ROOTS = [Path(p) for p in os.environ.get("SMALTI_GOLDENS", str(Path(__file__).parent / "goldens")).split(os.pathsep)]
 OTHER_LAYOUTS = ("metrics", "keys")  # folders with a layout of their own, replayed by other tests
 

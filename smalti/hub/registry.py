@@ -5,7 +5,9 @@ import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, Literal
 
 from smalti.decoding.settings import Settings
@@ -24,6 +26,18 @@ class HubFile:
 
     def __str__(self) -> str:
         return f"huggingface.co/{self.repo}: {self.file}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Companion:
+    """A second published file whose weights are part of the model, such as a frozen backbone."""
+
+    source: HubFile
+    """Where it is."""
+    prefix: str
+    """What its keys get in front, so that one key map covers all files of a model."""
+    wrapping: str = ""
+    """As for an entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +101,8 @@ class Entry:
     """Where the weights are; None = nowhere yet."""
     wrapping: str = ""
     """Where the state dict is in the file: "" (bare) or a name of `smalti.hub.pickles.WRAPPINGS`."""
+    companions: tuple[Companion, ...] = ()
+    """Further files of the same model; a local one is looked for beside the first, under its published name."""
     sha256: str | None = None
     """Hash of the published file, where it is known; checked on loading."""
     weights_license: str = ""
@@ -135,11 +151,14 @@ def register(entry: Entry) -> Entry:
 @cache
 def _fill() -> None:
     """Registers what comes with the library, on first use."""
-    from smalti.hub import var
+    from smalti.hub import published
     from smalti.hub.folders import packaged_entries
 
-    for entry in (*packaged_entries(), *var.ENTRIES):
+    for entry in packaged_entries():
         register(entry)
+    for module in sorted(m.name for m in iter_modules(published.__path__)):
+        for entry in import_module(f"{published.__name__}.{module}").ENTRIES:
+            register(entry)
 
 
 def entries() -> tuple[Entry, ...]:

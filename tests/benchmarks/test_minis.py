@@ -21,7 +21,7 @@ from benchmarks.minis.samples import Jury, Labels, category_rows, ceilings, shar
 from smalti.data.bank import ImageBank, Item
 from smalti.data.tokens_bank import wordings
 from smalti.eval.bootstrap import mean_interval
-from tests.families import tiny_var_tokenizer
+from tests.tiny.var import tiny_var_tokenizer
 
 CATEGORIES = {"animals": ("cats", "dogs"), "food": ("fruit", "bread")}
 ARTISTS = ("fluent3d", "noto", "twemoji")

@@ -12,7 +12,7 @@ from smalti.images import write_image
 from smalti.pipeline import ImageGenerator
 from smalti.text import packaged
 from smalti.tokenizers.base import Tokenizer
-from tests.families import tiny_var_generator, tiny_var_tokenizer
+from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
 
 CLASSES = ("cat", "dog", "fish", "tree", "house")
 

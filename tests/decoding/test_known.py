@@ -8,7 +8,7 @@ from smalti.decoding.loop import Stage, decode
 from smalti.decoding.noise import Noise
 from smalti.generators.base import Condition
 from smalti.tokens import TokenLayout, Tokens
-from tests.families import tiny_var_generator, tiny_var_tokenizer
+from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
 
 LAYOUT = TokenLayout.scales((1, 2, 4), vocab=32)
 

@@ -10,7 +10,7 @@ from smalti.eval.thumbnail import thumbnails
 from smalti.images import to_uint8
 from smalti.tokenizers.base import Tokenizer
 from smalti.tokens import Segment, TokenLayout
-from tests.families import tiny_var_tokenizer
+from tests.tiny.var import tiny_var_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from smalti.eval.report.plot import nice_ticks
 from smalti.images import read_images, to_pil
 from smalti.pipeline import ImageGenerator
 from smalti.text import packaged
-from tests.families import tiny_var_generator, tiny_var_tokenizer
+from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
 
 EVIL = 'a <b>red</b> "apple" & co'
 NAMES = ("cat", "dog", "<i>fish</i>", "tree", "house")

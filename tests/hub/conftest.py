@@ -14,7 +14,7 @@ from smalti.hub import registry
 from smalti.hub.registry import Entry, HubFile
 from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import Tokenizer
-from tests.families import tiny_var_generator, tiny_var_tokenizer
+from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
 
 SETTINGS = Settings(guidance=Guidance(scale=2.0, curve="linear"), sampling=Sampling(top_k=(9, 9, 8, 7), top_p=0.9))
 REPO = "someone/tiny"

@@ -15,8 +15,8 @@ from smalti.images import Resize
 from smalti.pipeline import ImageGenerator
 from smalti.text import packaged
 from smalti.tokenizers.base import Tokenizer
-from tests.families import tiny_var_generator
 from tests.hub.conftest import SETTINGS
+from tests.tiny.var import tiny_var_generator
 
 
 @pytest.fixture

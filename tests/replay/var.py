@@ -291,3 +291,6 @@ def replay_code(case: Case) -> None:
     case.equal("sampled.draft_ids", values[:, : ends[handover - 1]])
     case.equal("sampled.refine_ids", values[:, ends[handover - 1] :])
     case.close("sampled.image", tokenizer.decode(Tokens(layout=tokenizer.layout(), ids=values.clone())))
+
+
+REPLAYERS = {"code": replay_code, "var": replay_var, "var_vqvae": replay_var_vqvae}

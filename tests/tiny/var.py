@@ -1,4 +1,4 @@
-"""Every real family at tiny size, with random weights: what the contract tests run over."""
+"""VAR at tiny size."""
 
 import torch
 
@@ -6,6 +6,7 @@ from smalti.generators.var.config import VARConfig
 from smalti.generators.var.model import VARGenerator
 from smalti.tokenizers.var.config import VARTokenizerConfig
 from smalti.tokenizers.var.model import VARTokenizer
+from smalti.tokenizers.var.objective import VARTokenizerObjective, VARTokenizerObjectiveConfig
 
 SIDES = (1, 2, 3, 4)
 
@@ -28,3 +29,12 @@ def tiny_var_generator(**changes: object) -> VARGenerator:
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
     return model
+
+
+def tiny_var_objective(model: VARTokenizer) -> VARTokenizerObjective:
+    """Reconstruction and quantization, half of the images cut."""
+    return VARTokenizerObjective(model, VARTokenizerObjectiveConfig(truncation=0.5))
+
+
+TOKENIZERS = {"var": tiny_var_tokenizer}
+OBJECTIVES = {"var": tiny_var_objective}

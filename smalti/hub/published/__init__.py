@@ -1,0 +1,1 @@
+"""What the authors publish: one file per family, each with its `ENTRIES`."""
