@@ -89,16 +89,21 @@ def read_images(
     return torch.cat(parts)
 
 
-def check_images(images: Tensor) -> None:
-    """A ValueError unless `images` is float [B, 3, H, W], finite and within [0, 1] (tolerance 1e-4)."""
-    allowed = "allowed is a float tensor [B, 3, H, W], RGB in [0, 1]"
+def check_images(images: Tensor, *, frames: int = 0) -> None:
+    """A ValueError unless `images` is float [B, 3, H, W], finite and within [0, 1] (tolerance 1e-4).
+
+    With `frames` > 0: clips [B, 3, frames, H, W].
+    """
+    allowed = f"allowed is a float tensor [B, 3, {f'{frames} frames, ' if frames else ''}H, W], RGB in [0, 1]"
     if not isinstance(images, Tensor):
         raise ValueError(f"got {type(images).__name__}; {allowed}: use smalti.read_images(...)")
     if not images.is_floating_point():
         fix = "images.float() / 255" if images.dtype == torch.uint8 else "smalti.read_images(...)"
         raise ValueError(f"got dtype {images.dtype}; {allowed}: use {fix}")
     shape = list(images.shape)
-    if images.ndim != 4 or shape[1] != 3 or 0 in shape:
+    if frames and (images.ndim != 5 or shape[1:3] != [3, frames] or 0 in shape):
+        raise ValueError(f"got shape {shape}; {allowed}: frames are the third axis, cut or repeat them to {frames}")
+    if not frames and (images.ndim != 4 or shape[1] != 3 or 0 in shape):
         raise ValueError(f"got shape {shape}; {allowed}{_shape_hint(shape)}")
     low, high = (float(v) for v in images.detach().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -49,7 +49,10 @@ class Feedback(Protocol):
         ...
 
     def push_prefix(self, ids: Tensor, steps: int) -> Tensor | None:
-        """Consumes steps up to (not including) `steps` from known ids int64 [B, >= n] at once; returns `history`."""
+        """Consumes steps up to (not including) `steps` from known tokens at once; returns `history`.
+
+        `ids` int64 [B, >= n], or float [B, >= n, C] where tokens are latents.
+        """
         ...
 
     def history(self) -> Tensor | None:
@@ -85,7 +88,8 @@ class NoFeedback:
 class Tokenizer(nn.Module, ABC):
     """Images to tokens and back.
 
-    Images are float [B, 3, H, W], RGB in [0, 1], for every family; each converts to its own range inside.
+    Images are float [B, 3, H, W], RGB in [0, 1], for every family; each converts to its own range inside. For a video
+    tokenizer (`frames` > 0) read "clips [B, 3, T, H, W]" wherever this contract says images.
     """
 
     name: str = ""
@@ -95,6 +99,8 @@ class Tokenizer(nn.Module, ABC):
     resize: Resize = Resize()
     """How `preprocess` brings an image to a legal size."""
     sizes: Sizes
+    frames: int = 0
+    """Frames T of every clip; 0 = still images."""
 
     @abstractmethod
     def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
@@ -111,7 +117,7 @@ class Tokenizer(nn.Module, ABC):
 
         Errors: ValueError for a wrong shape, dtype, range, NaN or size, before the forward pass.
         """
-        check_images(images)
+        check_images(images, frames=self.frames)
         height, width = images.shape[-2:]
         if not self.sizes.allows(height, width):
             raise ValueError(
@@ -141,7 +147,7 @@ class Tokenizer(nn.Module, ABC):
                 f"these tokens were made by {tokens.origin.tokenizer} (weights {tokens.origin.weights[:12]}), not to "
                 f"be decoded by {self.name} (weights {self.fingerprint[:12]}): load the tokenizer that made them"
             )
-        size = tokens.origin.image_size if tokens.origin is not None else None
+        size = tokens.origin.image_size if tokens.origin is not None else self.image_size(tokens.layout)
         if tokens.layout != self.layout(size):
             raise ValueError(
                 f"these tokens have layout {describe(tokens.layout)}; {self.name or type(self).__name__} has "
@@ -149,8 +155,24 @@ class Tokenizer(nn.Module, ABC):
             )
         tokens.check_ids()
 
+    def image_size(self, layout: TokenLayout) -> tuple[int, int] | None:
+        """Height and width of the images whose tokens have this layout, pixels; None = the default size.
+
+        Here: a grid of cells of `sizes.value` pixels; families of many sizes that arrange tokens otherwise override it.
+        """
+        grid = layout.segments[-1].shape
+        if self.sizes.kind != "multiple_of" or len(grid) != 2:
+            return None
+        return grid[0] * self.sizes.value, grid[1] * self.sizes.value
+
     def preprocess(self, images: Tensor) -> Tensor:
         """Images brought to a size this tokenizer takes, by `resize` (fixed size: center crop and resample)."""
+        if self.frames and images.ndim == 5:
+            stills = images.transpose(1, 2)
+            return self._resized(stills.flatten(0, 1)).unflatten(0, stills.shape[:2]).transpose(1, 2)
+        return self._resized(images)
+
+    def _resized(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         if self.sizes.allows(height, width):
             return images
