@@ -39,7 +39,7 @@ def eva_vit(
 
     Pre-norm blocks with LayerNorm (eps 1e-6), GELU, learned positions, and no bias on the keys.
     """
-    from timm.models.eva import Eva  # timm takes seconds to import
+    from timm.models.eva import Eva, EvaAttention  # timm takes seconds to import
 
     model = Eva(
         img_size=image_size,
@@ -53,6 +53,7 @@ def eva_vit(
         global_pool="",
     )
     model.norm = nn.Identity()
-    for block in model.blocks:  # timm makes this constant with torch.empty, which takes no memory in an empty model
-        block.attn.k_bias = torch.zeros(width)
+    for module in model.modules():
+        if isinstance(module, EvaAttention):  # timm makes this constant with torch.empty: nothing in an empty model
+            module.register_buffer("k_bias", torch.zeros(width), persistent=False)
     return model
