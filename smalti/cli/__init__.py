@@ -10,6 +10,8 @@ VERBS = {
     "demo": "Reconstruct, generate and score with the packaged models; write a page.",
     "models": "List the models that can be loaded by name.",
     "info": "Everything known about one model.",
+    "verify": "Check a model's file: hash, keys, shapes, values, pixel range.",
+    "convert": "Authors' files to our folders and back.",
     "encode": "Images to a token file.",
     "decode": "A token file to images.",
     "reconstruct": "Images to tokens and back at several token budgets, scored.",

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smalti.files import read_tensors
 from smalti.hub import keymap
 from smalti.hub.families import build_empty, family
+from smalti.hub.fetch import fetch_companion
 from smalti.hub.folders import WEIGHTS
 from smalti.hub.pickles import read_weights, unwrap
 from smalti.hub.registry import Entry, Folder
@@ -28,10 +29,24 @@ def assemble(entry: Entry, path: Path, dtype: torch.dtype) -> tuple[Any, str]:
         state, _ = read_tensors(path / WEIGHTS)
         keymap.check_keys(our_shapes(entry.role, entry.family, entry.config), state, title=str(path / WEIGHTS))
     else:
-        state = unwrap(read_weights(path), entry.wrapping, role=entry.role, name=str(path))
-        state = convert(entry, state, path)
+        state = convert(entry, read_official(entry, path), path)
     model = build_empty(entry.role, entry.family, entry.config)
     return fill(model, state, dtype), fingerprint(state)
+
+
+def read_official(entry: Entry, path: Path) -> dict[str, Tensor]:
+    """Everything the authors publish of a model under their names: the file and its companions.
+
+    A companion whose weights are in the file already is not looked for. Errors: WeightsError, FetchError.
+    """
+    state = unwrap(read_weights(path), entry.wrapping, role=entry.role, name=str(path))
+    for companion in entry.companions:
+        if any(key.startswith(companion.prefix) for key in state):
+            continue
+        file = fetch_companion(entry, companion, path)
+        more = unwrap(read_weights(file), companion.wrapping, name=str(file))
+        state |= {companion.prefix + key: value for key, value in more.items()}
+    return state
 
 
 def convert(entry: Entry, state: Mapping[str, Tensor], path: Path | str = "the weights") -> dict[str, Tensor]:
@@ -64,9 +79,13 @@ def official_shapes(role: str, name: str, config: Any) -> dict[str, tuple[int, .
     return {key: tuple(value.shape) for key, value in official.items()}
 
 
-def fill(model: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module:
-    """Gives an empty model its weights (our names, checked before) without a second copy; evaluation mode."""
-    state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+def fill(model: Any, state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Any:
+    """Gives an empty model its weights (our names, checked before) without a second copy; evaluation mode.
+
+    `dtype` is that of the floats; None = as they are.
+    """
+    if dtype is not None:
+        state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
     model.load_state_dict(state, strict=True, assign=True)
     tensors: Iterable[Tensor] = chain(model.parameters(), model.buffers())
     assert not any(t.is_meta for t in tensors), "a tensor that is not in the state dict was made with torch.empty"

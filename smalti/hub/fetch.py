@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from smalti.hub.registry import Entry, Folder, HubFile, LocalFile
+from smalti.hub.registry import Companion, Entry, Folder, HubFile, LocalFile
 
 
 class FetchError(OSError):
@@ -22,6 +22,22 @@ def fetch(entry: Entry) -> Path:
             return _checked(entry, hub_file(source, name=entry.name))
         case None:
             raise FetchError(f"{entry.name} has no published weights: build it from its config and train it")
+
+
+def fetch_companion(entry: Entry, companion: Companion, path: Path) -> Path:
+    """A further file of the same model: from the hub, or beside the local file `path` under its published name.
+
+    Errors: FetchError that names the file and where it is published.
+    """
+    if isinstance(entry.source, HubFile):
+        return hub_file(companion.source, name=entry.name)
+    beside = path.parent / Path(companion.source.file).name
+    if not beside.is_file():
+        raise FetchError(
+            f"{path} holds only a part of the model: its {companion.prefix}* weights are in {beside.name} "
+            f"({companion.source}); put that file beside it"
+        )
+    return beside
 
 
 def hub_file(source: HubFile, *, name: str) -> Path:

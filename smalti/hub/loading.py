@@ -13,7 +13,7 @@ from smalti.hub.assembly import assemble
 from smalti.hub.families import Role, family_of
 from smalti.hub.fetch import fetch, hub_file
 from smalti.hub.folders import CARD, CONFIG, WEIGHTS, read_folder
-from smalti.hub.pickles import read_weights, unwrap
+from smalti.hub.pickles import candidates, read_weights, unwrap
 from smalti.hub.registry import Entry, Folder, HubFile, LocalFile, entries, model_info, unknown_name
 from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import Tokenizer
@@ -43,7 +43,7 @@ def load(
     Errors: ValueError for an unknown name (with near matches), WeightsError (a ValueError) for a file that does not fit
     or would run code, FileNotFoundError, FetchError (an OSError) where a download fails.
     """
-    entry = _find(str(name_or_path), role=role, config=config, like=like, wrapping=wrapping)
+    entry = find(str(name_or_path), role=role, config=config, like=like, wrapping=wrapping)
     if role not in (None, entry.role):
         raise ValueError(f"{name_or_path} is a {entry.role}, you asked for a {role}")
     if entry.role == "tokenizer":
@@ -66,7 +66,15 @@ def from_pretrained(folder_or_hub_id: str | Path, **options: Any) -> Tokenizer |
 # ---- which model -----------------------------------------------------------------------------------------------------
 
 
-def _find(name: str, *, role: Role | None, config: Any, like: str | None, wrapping: str | None) -> Entry:
+def find(
+    name: str,
+    *,
+    role: Role | None = None,
+    config: Any = None,
+    like: str | None = None,
+    wrapping: str | None = None,
+) -> Entry:
+    """The entry that a name, folder, hub folder or official file stands for; arguments as for `load`."""
     known = {entry.name: entry for entry in entries()}
     if name in known:
         if config is not None or like is not None or wrapping is not None:
@@ -102,10 +110,13 @@ def _official(path: Path, *, role: Role | None, config: Any, like: str | None, w
     if like is not None:
         entry = model_info(like)
     else:
-        state = unwrap(read_weights(path), wrapping, role=role, name=str(path))
-        entry = matching.best(state, path, role)
+        data = read_weights(path)
+        several = candidates(data, role) if wrapping is None else {}
+        # Moving average and last step have the same keys: the entry that they fit says which it means.
+        chosen = next(iter(several)) if len(several) > 1 and "ema" in several else wrapping
+        entry = matching.best(unwrap(data, chosen, role=role, name=str(path)), path, role)
     wrapping = entry.wrapping if wrapping is None else wrapping
-    return replace(entry, name=str(path), source=here, sha256=None, wrapping=wrapping)
+    return replace(entry, name=str(path), source=here, wrapping=wrapping)
 
 
 # ---- putting it together ---------------------------------------------------------------------------------------------
@@ -124,7 +135,7 @@ def _image_generator(
     loaded = _tokenizer_for(entry, path, tokenizer, device)
     model, fingerprint = assemble(entry, path, dtype or torch.float32)
     then = entry.settings.then
-    second = _find(then, role="generator", config=None, like=None, wrapping=None) if then else None
+    second = find(then, role="generator") if then else None
     return ImageGenerator(
         generator=model.to(device),
         tokenizer=loaded,
@@ -159,7 +170,7 @@ def _tokenizer_entry(entry: Entry, path: Path, tokenizer: str | Path | None) -> 
     if tokenizer is not None:
         name = str(tokenizer)
         like = published.name if published and Path(name).is_file() else None
-        found = _find(name, role="tokenizer", config=None, like=like, wrapping=None)
+        found = find(name, role="tokenizer", like=like)
         if found.role != "tokenizer":
             raise ValueError(f"tokenizer={name!r} is a {found.role}")
         return found

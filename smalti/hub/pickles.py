@@ -82,11 +82,11 @@ def unwrap(
     """
     if wrapping is not None and wrapping not in ("", *WRAPPINGS):
         raise ValueError(f"wrapping {wrapping!r} is unknown; allowed: '' (bare), {', '.join(map(repr, WRAPPINGS))}")
-    found = {key: state for key, state in _states(data) if not (role == "generator" and key == "vae_local")}
-    if role == "tokenizer":
-        found.pop("var_wo_ddp", None)
+    found = candidates(data, role)
     if wrapping in found:
         return _without_prefixes(found[wrapping])
+    if wrapping and found and not name.endswith(".safetensors"):  # which has no wrapping: it is always bare
+        raise WeightsError(_not_wrapped(name, wrapping, list(found)))
     if len(found) == 1:
         return _without_prefixes(next(iter(found.values())))
     if found:
@@ -94,6 +94,21 @@ def unwrap(
         raise WeightsError(f"{name} holds several sets of weights ({', '.join(found)}): say which, {options}")
     holds = f"keys {', '.join(map(repr, list(data)[:5]))}" if isinstance(data, Mapping) else f"a {type(data).__name__}"
     raise WeightsError(f"{name} holds no state dict (names with tensors), but {holds}")
+
+
+def candidates(data: Any, role: str | None = None) -> dict[str, Mapping[str, Tensor]]:
+    """Every state dict in what a file holds, by the name of its wrapping ("" = bare)."""
+    other = {"generator": "vae_local", "tokenizer": "var_wo_ddp"}.get(role or "")
+    return {key: state for key, state in _states(data) if key != other}
+
+
+def _not_wrapped(name: str, wrapping: str, found: list[str]) -> str:
+    """What a file holds instead of the expected state dict, and how to ask for that."""
+    kinds = {"": "a bare state dict, as sharded (FSDP) training writes it", "model": "the weights of the last step"}
+    holds = " and ".join(kinds.get(key, f"[{key!r}]") for key in found)
+    options = " or ".join(f"wrapping={key!r}" for key in found)
+    average = " (the moving average that published numbers are measured with)" if wrapping == "ema" else ""
+    return f"{name} has no {wrapping!r} weights{average}; it holds {holds}: if you want those, pass {options}"
 
 
 def _states(data: Any) -> Iterator[tuple[str, Mapping[str, Tensor]]]:

@@ -227,3 +227,27 @@ def test_train_errors_are_one_line(smalti, tmp_path: Path) -> None:
     refused(smalti("train", "nope", "--out", tmp_path), "mini-var-gen")
     refused(smalti("train", "mini-var", "--data", tmp_path / "no.safetensors", "--out", tmp_path), "no.safetensors")
     refused(smalti("train", "mini-var", "--model", "mini-var"), "RECIPE=FOLDER")
+
+
+# ---- verify, convert -------------------------------------------------------------------------------------------------
+
+
+def test_verify_prints_a_table_and_sets_the_exit_status(smalti, tiny: Tiny, tmp_path: Path) -> None:
+    """0 for a sound packaged model, 1 for random weights, whose gray is not gray."""
+    result = smalti("verify", "mini/var")
+    assert result.status == 0, result.err
+    assert "range probe" in result.out and "failed" not in result.out
+    result = smalti("verify", tiny.tokenizer, "--json")
+    found = json.loads(result.out)
+    assert result.status == (0 if found["ok"] else 1)
+    assert {c["name"] for c in found["checks"]} >= {"file", "keys and shapes", "values", "range probe"}
+    refused(smalti("verify", "mini/vra"), "did you mean mini/var")
+
+
+def test_convert_writes_the_other_layout(smalti, tiny: Tiny, tmp_path: Path) -> None:
+    """A folder becomes an official file; an existing target is refused."""
+    target = tmp_path / "official.safetensors"
+    result = smalti("convert", tiny.tokenizer, target)
+    assert result.status == 0, result.err
+    assert target.is_file()
+    refused(smalti("convert", tiny.tokenizer, target), "is there already")

@@ -116,7 +116,17 @@ def test_wrappings_are_found_and_prefixes_stripped(wrapping):
     assert set(unwrap({wrapping: prefixed, "epoch": 3})) == set(STATE)
     assert set(unwrap({wrapping: prefixed, "epoch": 3}, wrapping)) == set(STATE)
     assert set(unwrap(prefixed)) == set(STATE)
-    assert set(unwrap(STATE, wrapping)) == set(STATE), "a bare copy of a wrapped file is fine"
+    assert set(unwrap(STATE, wrapping, name="w.safetensors")) == set(STATE), "a bare copy of a wrapped file is fine"
+
+
+def test_another_set_of_weights_than_the_expected_is_named():
+    with pytest.raises(WeightsError, match=r"no 'ema' weights \(the moving average.*last step.*pass wrapping='model'"):
+        unwrap({"model": STATE}, "ema", name="w.pt")
+    with pytest.raises(WeightsError, match=r"no 'model' weights; it holds a bare state dict.*FSDP.*pass wrapping=''"):
+        unwrap(STATE, "model", name="w.pt")
+    assert set(unwrap({"model": STATE}, "", name="w.pt")) == set(STATE), (
+        "where a bare file is expected, any one will do"
+    )
 
 
 def test_prefixes_of_single_keys_stay():
