@@ -34,7 +34,7 @@ class VectorQuantizer(nn.Module):
     """
 
     recent: Tensor
-    """float32 [remembered]: the ids chosen last in training, the newest at the end."""
+    """float32 [remembered]: the ids chosen last in training, the newest at the end; saved unless `remembered` is 0."""
 
     def __init__(self, vocab: int, width: int, *, normalize: bool = True, remembered: int = 65536) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class VectorQuantizer(nn.Module):
         nn.init.uniform_(self.codebook, -1 / vocab, 1 / vocab)
         with torch.no_grad():
             self.codebook.copy_(self.unit(self.codebook))
-        self.register_buffer("recent", torch.zeros(remembered))
+        self.register_buffer("recent", torch.zeros(remembered), persistent=remembered > 0)
 
     def unit(self, z_C: Tensor) -> Tensor:
         """float32 [..., C]: vectors or codes as they are compared."""
