@@ -1,7 +1,7 @@
-"""Proves that every family keeps the contracts of Tokenizer and Generator: toys of three shapes and the real ones.
+"""Proves that every generator family keeps its contract: toys of three shapes and the real ones.
 
-Determinism, batch invariance, permutation, prefixes, gradients, teacher forcing against step-by-step decoding,
-known tokens, hand-over, guidance, early stop.
+Teacher forcing against step-by-step decoding, batch invariance, known tokens, hand-over, guidance, gradients.
+(`tests/test_tokenizer_contract.py` does the same for tokenizers.)
 """
 
 from collections.abc import Callable
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
 
 from smalti.decoding.guidance import Guidance
 from smalti.decoding.known import Known
@@ -18,7 +17,7 @@ from smalti.decoding.noise import Noise
 from smalti.decoding.sampling import Sampling
 from smalti.generators.base import Condition, Generator
 from smalti.tokenizers.base import Tokenizer
-from smalti.tokens import Origin, Tokens
+from smalti.tokens import Tokens
 from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
 from tests.toys import toy_pairs
 
@@ -51,19 +50,6 @@ def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES[request.param]()
 
 
-def images(family: Family, count: int = 3) -> Tensor:
-    """Noise images of the family's size."""
-    side = family.tokenizer.sizes.value
-    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(5))
-
-
-def values_of(tokens: Tokens) -> Tensor:
-    """Ids or latents."""
-    values = tokens.ids if tokens.ids is not None else tokens.latents
-    assert values is not None
-    return values
-
-
 def generate(
     family: Family, stages: list[Stage], classes: list[int], seed: int = 0, known: Known | None = None
 ) -> list[Partial]:
@@ -76,68 +62,6 @@ def generate(
 def guided(model: Generator, until: int | None = None) -> Stage:
     """A stage with guidance and full sampling."""
     return Stage(model=model, guidance=Guidance(scale=2.0, curve="linear"), sampling=Sampling(top_p=0.95), until=until)
-
-
-# tokenizers
-
-
-def test_encoding_is_deterministic_and_independent_of_the_batch(family: Family) -> None:
-    """The same image gets the same tokens twice, alone, and in another order."""
-    batch = images(family)
-    tokens = family.tokenizer.encode(batch)
-    assert torch.equal(values_of(tokens), values_of(family.tokenizer.encode(batch)))
-    assert torch.allclose(values_of(tokens)[1:2], values_of(family.tokenizer.encode(batch[1:2])), atol=1e-5)
-    assert torch.allclose(values_of(tokens).flip(0), values_of(family.tokenizer.encode(batch.flip(0))), atol=1e-5)
-    assert tokens.layout == family.tokenizer.layout()
-
-
-def test_every_legal_prefix_decodes_and_the_range_holds(family: Family) -> None:
-    """Each cut gives whole images in [0, 1]; an illegal cut is refused with the nearest legal ones."""
-    tokens = family.tokenizer.encode(images(family))
-    for k in tokens.layout.prefixes:
-        decoded = family.tokenizer.decode(tokens.prefix(k))
-        assert decoded.shape == (3, 3, family.tokenizer.sizes.value, family.tokenizer.sizes.value)
-        assert 0 <= decoded.min() <= decoded.max() <= 1
-    with pytest.raises(ValueError, match="nearest legal"):
-        tokens.prefix(tokens.layout.length + 1)
-
-
-def test_images_of_one_batch_may_have_different_prefixes(family: Family) -> None:
-    """Cutting per image equals cutting each image alone."""
-    tokens = family.tokenizer.encode(images(family))
-    cuts = (tokens.layout.prefixes * 3)[:3]
-    together = family.tokenizer.decode(tokens.prefix(cuts)) if len(set(cuts)) == 1 or not tokens.latents else None
-    if together is not None:
-        for i, k in enumerate(cuts):
-            alone = family.tokenizer.decode(tokens[i : i + 1].prefix(k))
-            assert torch.allclose(together[i], alone[0], atol=1e-5)
-
-
-def test_wrong_images_are_refused_before_the_forward_pass(family: Family) -> None:
-    """Size, range, dtype, NaN and shape each get an error that says what to do."""
-    good = images(family)
-    for bad, words in (
-        (good[..., :-1], "takes"),
-        (good * 2 - 1, r"RGB in \[0, 1\]"),
-        ((good * 255).byte(), "float"),
-        (torch.full_like(good, torch.nan), "finite|NaN"),
-        (good[0], "B, 3, H, W"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            family.tokenizer.encode(bad)
-
-
-def test_tokens_of_another_tokenizer_are_refused(family: Family) -> None:
-    """The error names both tokenizers."""
-    tokenizer = family.tokenizer
-    tokenizer.name, tokenizer.fingerprint = "ours", "a" * 64
-    tokens = tokenizer.encode(images(family))
-    assert tokens.origin is not None and tokens.origin.tokenizer == "ours"
-    side = tokenizer.sizes.value
-    origin = Origin(tokenizer="theirs", weights="b" * 64, image_size=(side, side))
-    foreign = Tokens(layout=tokens.layout, ids=tokens.ids, latents=tokens.latents, origin=origin)
-    with pytest.raises(ValueError, match=r"theirs[\s\S]*ours"):
-        tokenizer.decode(foreign)
 
 
 # generators
@@ -270,18 +194,3 @@ def test_gradients_reach_every_parameter_of_the_generator(changes: dict) -> None
     model(tokens, condition, feedback=tokenizer.feedback(2)).logits_RBnV.square().sum().backward()
     dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not dead
-
-
-@pytest.mark.parametrize("refiners", [0, 1, 4])
-def test_gradients_reach_every_parameter_of_the_tokenizer(refiners: int) -> None:
-    """No parameter is left out of the objective; phi of every sharing is used."""
-    from smalti.tokenizers.var.objective import VARTokenizerObjective, VARTokenizerObjectiveConfig
-
-    tokenizer = tiny_var_tokenizer(refiners=refiners).train()
-    objective = VARTokenizerObjective(tokenizer, VARTokenizerObjectiveConfig(truncation=0.5))
-    objective(torch.rand(8, 3, 16, 16), 0, torch.Generator().manual_seed(0)).total.backward()
-    dead = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    unused_phi = {f"quantizer.refiners.{i}" for i in range(refiners)} - {
-        f"quantizer.refiners.{i}" for i in tokenizer.quantizer.refiner_of
-    }
-    assert [name for name in dead if name.rsplit(".", 1)[0] not in unused_phi] == []

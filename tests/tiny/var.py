@@ -36,5 +36,11 @@ def tiny_var_objective(model: VARTokenizer) -> VARTokenizerObjective:
     return VARTokenizerObjective(model, VARTokenizerObjectiveConfig(truncation=0.5))
 
 
-TOKENIZERS = {"var": tiny_var_tokenizer}
-OBJECTIVES = {"var": tiny_var_objective}
+TOKENIZERS = {
+    "var": tiny_var_tokenizer,
+    "var one phi": lambda: tiny_var_tokenizer(refiners=1),
+    "var phi per scale": lambda: tiny_var_tokenizer(refiners=0),
+    "var cosine codes": lambda: tiny_var_tokenizer(normalize=True),
+}
+OBJECTIVES = dict.fromkeys(TOKENIZERS, tiny_var_objective)
+KEY_LISTS = {"var/vqvae-256": "vae_ch160v4096z32", "var/vqvae-512": "vae_ch160v4096z32"}
