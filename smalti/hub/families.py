@@ -67,6 +67,8 @@ class Family:
 
 FAMILIES = (
     Family(role="tokenizer", name="var", config="VARTokenizerConfig", model="VARTokenizer"),
+    Family(role="tokenizer", name="llamagen", config="LlamaGenTokenizerConfig", model="LlamaGenTokenizer"),
+    Family(role="tokenizer", name="mingtok", config="MingTokConfig", model="MingTok"),
     Family(role="generator", name="var", config="VARConfig", model="VARGenerator"),
 )
 
