@@ -26,6 +26,11 @@ class VARObjectiveConfig:
     """First scale that counts in the loss (a refiner's)."""
     last_scale: int | None = None
     """Last scale that counts; None = the last. Finer scales are not run (a drafter's)."""
+    coarse: float = 0.0
+    """Share of the steps that run only the scales before `coarse_scales`: far cheaper, and the layout of a picture,
+    which is hardest to learn, is decided there."""
+    coarse_scales: int = 0
+    """Scales of such a step."""
     condition_dropout: float = 0.0
     """Share of the batch trained without its condition, for data that does not bring its own share."""
     label_smoothing: float = 0.0
@@ -57,16 +62,22 @@ class VARObjective(nn.Module):
         """Share of the training that is over; the trainer sets it."""
         starts = model.layout.starts
         last = len(starts) - 1 if config.last_scale is None else config.last_scale + 1
-        self.scales, self.begin, self.end = last, starts[config.first_scale], starts[last]
+        self.scales, self.begin = last, starts[config.first_scale]
+        if config.coarse and not config.first_scale < config.coarse_scales < last:
+            raise ValueError(
+                f"coarse_scales must lie between first_scale {config.first_scale} and the {last} scales of a whole "
+                f"step, got {config.coarse_scales}"
+            )
 
     def forward(self, batch: tuple[Tensor, Condition], step: int, rng: torch.Generator) -> Losses:
         """Losses of (ids int64 [B, L], condition); `rng` draws the dropped conditions."""
         ids_BL, condition = batch
         if self.config.condition_dropout and self.training:
             condition = self._drop(condition, rng)
-        inputs_BnC = self.inputs(ids_BL)
+        scales = self._scales(step)
+        inputs_BnC = self.inputs(ids_BL, scales)
         logits_BLV = self.model.logits(inputs_BnC, condition)[:, self.begin :]
-        target_BL = ids_BL[:, self.begin : self.end]
+        target_BL = ids_BL[:, self.begin : self.model.layout.starts[scales]]
         loss = F.cross_entropy(
             logits_BLV.flatten(0, 1), target_BL.flatten(), label_smoothing=self.config.label_smoothing
         )
@@ -76,12 +87,18 @@ class VARObjective(nn.Module):
             loss = self.config.distillation * parts["distillation"] + (1 - self.config.distillation) * loss
         return Losses(total=loss, parts={k: v.detach() for k, v in parts.items()})
 
+    def _scales(self, step: int) -> int:
+        """How many scales are run; by the step alone, so that all processes of a run agree."""
+        golden = 0.6180339887498949  # its multiples spread evenly over [0, 1)
+        coarse = self.training and (step * golden) % 1 < self.config.coarse
+        return self.config.coarse_scales if coarse else self.scales
+
     @torch.no_grad()
-    def inputs(self, ids_BL: Tensor) -> Tensor | None:
+    def inputs(self, ids_BL: Tensor, scales: int) -> Tensor | None:
         """[B, n, C]: what the model is fed for the scales behind the first, in float32."""
         tokenizer, _ = self._frozen
         with torch.autocast(ids_BL.device.type, enabled=False):
-            return tokenizer.feedback(len(ids_BL)).push_prefix(ids_BL, self.scales - 1)
+            return tokenizer.feedback(len(ids_BL)).push_prefix(ids_BL, scales - 1)
 
     def _drop(self, condition: Condition, rng: torch.Generator) -> Condition:
         drop_B = torch.rand(len(condition), generator=rng, device=rng.device) < self.config.condition_dropout
