@@ -3,6 +3,7 @@
 Shape suffixes: B batch, C channels, h w feature map.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,13 +26,28 @@ class ResBlock(nn.Module):
         return self.shortcut(x_BChw) + h_BChw
 
 
-class SpatialAttention(nn.Module):
-    """Single-head self-attention over all places of a feature map, with a residual."""
+class QKV(nn.Module):
+    """Queries, keys and values [B, 3 C, h, w] by three 1x1 convolutions with weights of their own."""
 
-    def __init__(self, channels: int, *, groups: int = 32) -> None:
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Conv2d(channels, channels, 1) for _ in range(3))
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """All three in one map."""
+        return torch.cat([self.q(x_BChw), self.k(x_BChw), self.v(x_BChw)], dim=1)
+
+
+class SpatialAttention(nn.Module):
+    """Single-head self-attention over all places of a feature map, with a residual.
+
+    `fused`: queries, keys and values are one convolution; else three, as LlamaGen's files hold them.
+    """
+
+    def __init__(self, channels: int, *, groups: int = 32, fused: bool = True) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1) if fused else QKV(channels)
         self.proj = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x_BChw: Tensor) -> Tensor:

@@ -3,99 +3,17 @@
 Shape suffixes: B batch, C channels, H W pixels, h w latent grid, L tokens.
 """
 
-from itertools import pairwise
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Generator as RandomGenerator
 from torch import Tensor, channels_last, nn
 from torch import cat as concatenate
 
-from smalti.nn.conv import Downsample, ResBlock, SpatialAttention, Upsample
+from smalti.nn.autoencoder import Decoder, Encoder
 from smalti.tokenizers.base import Sizes, Tokenizer
 from smalti.tokenizers.var.config import VARTokenizerConfig
 from smalti.tokenizers.var.quantizer import MultiScaleFeedback, MultiScaleQuantizer
 from smalti.tokens import TokenLayout, Tokens
-
-
-class Level(nn.Module):
-    """The blocks of one resolution: residual blocks, each followed by attention where there is any, then a resize."""
-
-    def __init__(self, widths: list[int], attention: bool, resize: nn.Module, groups: int) -> None:
-        super().__init__()
-        pairs = list(pairwise(widths))
-        self.blocks = nn.ModuleList(ResBlock(a, b, groups=groups) for a, b in pairs)
-        self.attentions = nn.ModuleList(SpatialAttention(b, groups=groups) for _, b in pairs if attention)
-        self.resize = resize
-
-    def forward(self, x_BChw: Tensor) -> Tensor:
-        for i, block in enumerate(self.blocks):
-            x_BChw = block(x_BChw)
-            if len(self.attentions):
-                x_BChw = self.attentions[i](x_BChw)
-        return self.resize(x_BChw)
-
-
-def _middle(width: int, groups: int) -> nn.Sequential:
-    return nn.Sequential(
-        ResBlock(width, width, groups=groups),
-        SpatialAttention(width, groups=groups),
-        ResBlock(width, width, groups=groups),
-    )
-
-
-class Encoder(nn.Module):
-    """Image [B, 3, H, W] in [-1, 1] to features [B, C, h, w]."""
-
-    def __init__(self, config: VARTokenizerConfig) -> None:
-        super().__init__()
-        widths = [config.channels * m for m in config.multipliers]
-        last, groups = len(widths) - 1, config.norm_groups
-        self.patch = config.patch
-        self.stem = nn.Conv2d(3 * config.patch**2, config.channels, 3, padding=1)
-        levels = []
-        for i, width in enumerate(widths):
-            chain = [widths[i - 1] if i else config.channels] + [width] * config.res_blocks
-            resize = Downsample(width) if i < last else nn.Identity()
-            levels.append(Level(chain, attention=i == last, resize=resize, groups=groups))
-        self.levels = nn.ModuleList(levels)
-        self.middle = _middle(widths[-1], groups)
-        self.norm = nn.GroupNorm(groups, widths[-1], eps=1e-6)
-        self.head = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
-
-    def forward(self, x_B3HW: Tensor) -> Tensor:
-        h = self.stem(F.pixel_unshuffle(x_B3HW, self.patch))
-        for level in self.levels:
-            h = level(h)
-        h = self.middle(h)
-        return self.head(F.silu(self.norm(h)))
-
-
-class Decoder(nn.Module):
-    """Features [B, C, h, w] to image [B, 3, H, W], about [-1, 1]. `levels[0]` is the full resolution."""
-
-    def __init__(self, config: VARTokenizerConfig) -> None:
-        super().__init__()
-        widths = [config.channels * m for m in config.multipliers]
-        last, groups = len(widths) - 1, config.norm_groups
-        self.stem = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
-        self.middle = _middle(widths[-1], groups)
-        levels = []
-        for i, width in enumerate(widths):
-            chain = [widths[min(i + 1, last)]] + [width] * (config.res_blocks + 1)
-            levels.append(
-                Level(chain, attention=i == last, resize=Upsample(width) if i else nn.Identity(), groups=groups)
-            )
-        self.levels = nn.ModuleList(levels)
-        self.norm = nn.GroupNorm(groups, widths[0], eps=1e-6)
-        self.patch = config.patch
-        self.head = nn.Conv2d(widths[0], 3 * config.patch**2, 3, padding=1)
-
-    def forward(self, f_BChw: Tensor) -> Tensor:
-        h = self.middle(self.stem(f_BChw))
-        for level in reversed(self.levels):
-            h = level(h)
-        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)
 
 
 class VARTokenizer(Tokenizer):
@@ -105,8 +23,16 @@ class VARTokenizer(Tokenizer):
         super().__init__()
         self.config = config
         self.sizes = Sizes(kind="fixed", value=config.image_size)
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        shape: dict[str, Any] = {
+            "channels": config.channels,
+            "multipliers": config.multipliers,
+            "features": config.latent_channels,
+            "res_blocks": config.res_blocks,
+            "norm_groups": config.norm_groups,
+            "patch": config.patch,
+        }
+        self.encoder = Encoder(**shape)
+        self.decoder = Decoder(**shape)
         self.before_quantizer = nn.Conv2d(config.latent_channels, config.latent_channels, 3, padding=1)
         self.after_quantizer = nn.Conv2d(config.latent_channels, config.latent_channels, 3, padding=1)
         self.quantizer = MultiScaleQuantizer(config)

@@ -10,28 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smalti.nn.losses import Losses
+from smalti.nn.reconstruction import ReconstructionConfig, ReconstructionObjective
 from smalti.tokenizers.var.model import VARTokenizer
 from smalti.tokenizers.var.quantizer import MultiScaleQuantizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class VARTokenizerObjectiveConfig:
+class VARTokenizerObjectiveConfig(ReconstructionConfig):
     """Weights of the terms, and how the codebook is kept alive."""
 
     l1: float = 1.0
-    """Weight of the mean absolute pixel error, pixels in [-1, 1]."""
-    mse: float = 1.0
-    """Weight of the mean squared pixel error, pixels in [-1, 1]."""
+    """Weight of the mean absolute pixel error."""
     quantization: float = 1.0
     """Weight of the codebook and commitment loss."""
-    perceptual: float = 0.0
-    """Weight of LPIPS (arXiv 1801.03924); needs a perceptual network."""
-    perceptual_start: float = 0.0
-    """Share of the training after which LPIPS is on."""
-    adversarial: float = 0.0
-    """Weight of the hinge adversarial loss; needs a discriminator."""
-    adversarial_start: float = 0.5
-    """Share of the training after which the adversarial term begins."""
     truncation: float = 0.0
     """Share of the images that are reconstructed from a random number of leading scales."""
     revive_every: int = 0
@@ -95,7 +86,7 @@ def quantize(quantizer: MultiScaleQuantizer, f_BChw: Tensor, beta: float, scales
     )
 
 
-class VARTokenizerObjective(nn.Module):
+class VARTokenizerObjective(ReconstructionObjective):
     """Reconstruction, quantization, and optionally LPIPS and adversarial terms; images [B, 3, H, W] in [0, 1]."""
 
     def __init__(
@@ -106,43 +97,23 @@ class VARTokenizerObjective(nn.Module):
         perceptual: nn.Module | None = None,
         discriminator: nn.Module | None = None,
     ) -> None:
-        """`perceptual`: (a, b) in [-1, 1] -> [B] distances; `discriminator`: images in [-1, 1] -> real/fake logits."""
-        super().__init__()
-        for weight, part, name in (
-            (config.perceptual, perceptual, "perceptual network"),
-            (config.adversarial, discriminator, "discriminator"),
-        ):
-            if weight and part is None:
-                raise ValueError(
-                    f"the objective weighs a term by {weight} that needs a {name}: pass one, or weigh it 0"
-                )
-        self.model, self.config, self.discriminator = model, config, discriminator
-        self._perceptual = (perceptual,)  # in a tuple: not a part of the trained module
+        super().__init__(config, perceptual=perceptual, discriminator=discriminator)
+        self.model, self.config = model, config
         self._residuals: Tensor | None = None
-        self.progress = 0.0
-        """Share of the training that is over; the trainer sets it."""
 
     def forward(self, images: Tensor, step: int, rng: torch.Generator) -> Losses:
         """Losses of a batch; `rng` draws the truncations."""
-        config, quantizer = self.config, self.model.quantizer
+        quantizer = self.model.quantizer
         q = self._quantize(images, rng)
         if self.training:
             self._count(q)
-        rec, target = self.model.decode_latents(q.decodable) * 2 - 1, images * 2 - 1
-        parts = {"l1": F.l1_loss(rec, target), "mse": F.mse_loss(rec, target), "quantization": q.loss}
-        total = config.l1 * parts["l1"] + config.mse * parts["mse"] + config.quantization * q.loss
-        if config.perceptual and self.progress >= config.perceptual_start:
-            parts["perceptual"] = self._perceptual[0](rec, target).mean()  # type: ignore[misc]
-            total = total + config.perceptual * parts["perceptual"]
-        adversarial = None
-        if config.adversarial and self.progress >= config.adversarial_start:
-            assert self.discriminator is not None
-            parts["adversarial"] = -self.discriminator(rec).mean()
-            total = total + config.adversarial * parts["adversarial"]
-            real, fake = self.discriminator(target), self.discriminator(rec.detach())
-            adversarial = (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
-        parts["usage"] = (quantizer.usage.sum(0) > 1e-3).float().mean()
-        return Losses(total=total, parts={k: v.detach() for k, v in parts.items()}, adversarial=adversarial)
+        losses = self.reconstruction(self.model.decode_latents(q.decodable) * 2 - 1, images * 2 - 1)
+        usage = (quantizer.usage.sum(0) > 1e-3).float().mean()
+        return Losses(
+            total=losses.total + self.config.quantization * q.loss,
+            parts={**losses.parts, "quantization": q.loss.detach(), "usage": usage},
+            adversarial=losses.adversarial,
+        )
 
     def _quantize(self, images: Tensor, rng: torch.Generator) -> Quantized:
         """Features in the autocast dtype, quantization in float32."""
