@@ -30,7 +30,10 @@ MAX_SKIPPED = 10
 
 
 class Objective(Protocol):
-    """What a family's objective is: a module that holds `model`, and maybe `discriminator`."""
+    """What a family's objective is: a module that holds `model`, and maybe `discriminator` and `helpers`.
+
+    `helpers` is a module that is trained along and left behind, such as heads toward a teacher's features.
+    """
 
     model: nn.Module
     progress: float
@@ -81,13 +84,17 @@ class Trainer:
         self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": adamw(self.model, config, leave_out=matrices)}
         if matrices:
             self.optimizers["muon"] = muon(matrices, config)
+        helpers: nn.Module | None = getattr(objective, "helpers", None)
+        if helpers is not None:
+            self.optimizers["helpers"] = adamw(helpers, config)
         self._main = list(self.optimizers.values())
         if self.discriminator is not None:
             if accelerator.num_processes > 1:
                 raise ValueError("the adversarial term trains in one process: start without torchrun, or weigh it 0")
             rate = config.discriminator_learning_rate
             self.optimizers["discriminator"] = adamw(self.discriminator, config, learning_rate=rate)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        trained = [*self.model.parameters(), *(helpers.parameters() if helpers is not None else ())]
+        self.parameters = [p for p in trained if p.requires_grad]
         self.wrapped = accelerator.prepare_model(objective)
         self.place, self.progress = Place(), 0.0
         self._resumed, self._began = 0.0, 0

@@ -65,16 +65,18 @@ class MingTokObjective(ReconstructionObjective):
             "low_level": (model.config.latent_channels, config.low_level_width),
             "semantic": (model.config.semantic_width, config.semantic_width),
         }
-        self.heads = nn.ModuleDict({name: nn.Linear(*widths[name]) for name in teachers if getattr(config, name)})
-        self.mask_token = nn.Parameter(torch.zeros(model.config.encoder_width)) if config.hidden else None
+        helpers: dict[str, nn.Module] = {n: nn.Linear(*widths[n]) for n in teachers if getattr(config, n)}
+        if config.hidden:
+            helpers["mask"] = nn.Embedding(1, model.config.encoder_width)
+        self.helpers = nn.ModuleDict(helpers) if helpers else None
 
     def forward(self, images: Tensor, step: int, rng: torch.Generator) -> Losses:
         """Losses of a batch; `rng` draws the hidden patches."""
         model, patch = self.model, self.model.config.patch
         grid = images.shape[2] // patch, images.shape[3] // patch
-        hidden_BL = self._hidden(len(images), grid, rng).to(images.device) if self.mask_token is not None else None
+        hidden_BL = self._hidden(len(images), grid, rng).to(images.device) if self.config.hidden else None
         target = images * 2 - 1
-        raw_BLC = model.encoder(target, hidden_BL, self.mask_token)[:, :-1]
+        raw_BLC = model.encoder(target, hidden_BL, self._mask_token())[:, :-1]
         features_BLD = model.semantic(raw_BLC)
         rec = model.decode_latents(features_BLD, grid) * 2 - 1
         if hidden_BL is None:
@@ -83,10 +85,13 @@ class MingTokObjective(ReconstructionObjective):
             losses = self._visible(rec, target, hidden_BL.unflatten(1, grid))
         total, parts = losses.total, dict(losses.parts)
         for name, ours in (("low_level", raw_BLC), ("semantic", features_BLD)):
-            if name in self.heads:
+            if getattr(self.config, name):
                 distance = self._distance(name, ours, images)
                 total, parts[name] = total + getattr(self.config, name) * distance, distance.detach()
         return Losses(total=total, parts=parts, adversarial=losses.adversarial)
+
+    def _mask_token(self) -> Tensor | None:
+        return self.helpers["mask"].weight[0] if self.helpers is not None and self.config.hidden else None
 
     def _hidden(self, batch: int, grid: tuple[int, int], rng: torch.Generator) -> Tensor:
         """bool [B, L]: the same number of patches in every image, at random places; none in evaluation."""
@@ -106,7 +111,7 @@ class MingTokObjective(ReconstructionObjective):
     def _distance(self, name: str, ours_BLD: Tensor, images: Tensor) -> Tensor:
         """Mean of 1 - cos(head(ours), teacher) over all tokens, hidden ones included."""
         teacher = self._teachers[name]
-        assert teacher is not None
+        assert teacher is not None and self.helpers is not None
         with torch.no_grad():
             target_BLT = teacher(images)
-        return (1 - F.cosine_similarity(self.heads[name](ours_BLD), target_BLT, dim=-1)).mean()
+        return (1 - F.cosine_similarity(self.helpers[name](ours_BLD), target_BLT, dim=-1)).mean()
