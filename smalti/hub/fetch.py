@@ -1,9 +1,9 @@
-"""Getting published files: through `huggingface_hub`, its cache and the user's own settings."""
+"""Getting published files: through `huggingface_hub`, its cache and the user's own settings, or from the web."""
 
 import hashlib
 from pathlib import Path
 
-from smalti.hub.registry import Companion, Entry, Folder, HubFile, LocalFile
+from smalti.hub.registry import Companion, Entry, Folder, HubFile, LocalFile, WebFile
 
 
 class FetchError(OSError):
@@ -25,12 +25,13 @@ def fetch(entry: Entry) -> Path:
 
 
 def fetch_companion(entry: Entry, companion: Companion, path: Path) -> Path:
-    """A further file of the same model: from the hub, or beside the local file `path` under its published name.
+    """A further file of the same model: from the hub or the web, or beside the local file `path` under its own name.
 
     Errors: FetchError that names the file and where it is published.
     """
     if isinstance(entry.source, HubFile):
-        return hub_file(companion.source, name=entry.name)
+        source = companion.source
+        return hub_file(source, name=entry.name) if isinstance(source, HubFile) else web_file(source, name=entry.name)
     beside = path.parent / Path(companion.source.file).name
     if not beside.is_file():
         raise FetchError(
@@ -62,6 +63,26 @@ def hub_file(source: HubFile, *, name: str) -> Path:
         raise FetchError(_message(source, name, "the hub has no such file or repository (or it is private)")) from error
     except Exception as error:  # network libraries differ between versions of the client
         raise FetchError(_message(source, name, str(error).strip().split("\n")[0])) from error
+
+
+def web_file(source: WebFile, *, name: str) -> Path:
+    """A file of a web server; kept where `torch.hub` keeps such files, and taken from there if it is there.
+
+    Errors: FetchError if it cannot be downloaded.
+    """
+    import torch
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / source.file
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(source.url, str(path))  # whole or not at all: renamed when complete
+    except OSError as error:
+        raise FetchError(
+            f"{name} needs {source.url}, which could not be downloaded: {error}. Put a copy of the file at {path}"
+        ) from error
+    return path
 
 
 def _message(source: HubFile, name: str, reason: str) -> str:

@@ -29,10 +29,26 @@ class HubFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WebFile:
+    """A file its authors publish on a web server of their own."""
+
+    url: str
+    """Where it is."""
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return self.url.rsplit("/", 1)[-1]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, kw_only=True)
 class Companion:
     """A second published file whose weights are part of the model, such as a frozen backbone."""
 
-    source: HubFile
+    source: HubFile | WebFile
     """Where it is."""
     prefix: str
     """What its keys get in front, so that one key map covers all files of a model."""
