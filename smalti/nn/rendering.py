@@ -20,7 +20,7 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 def load_pretrained(kind: type[Loadable], source: str | Path, **options: Any) -> Loadable:
-    """A pipeline or model class of diffusers, in float32, from a folder or the hub; safetensors unless `options` differ.
+    """A pipeline or model of diffusers, in float32, from a folder or the hub; safetensors unless `options` differ.
 
     Errors: OSError that names the source and what to do.
     """
