@@ -67,8 +67,14 @@ class Family:
 
 FAMILIES = (
     Family(role="tokenizer", name="var", config="VARTokenizerConfig", model="VARTokenizer"),
+    Family(role="tokenizer", name="flextok", config="FlexTokConfig", model="FlexTokTokenizer"),
     Family(role="tokenizer", name="llamagen", config="LlamaGenTokenizerConfig", model="LlamaGenTokenizer"),
+    Family(role="tokenizer", name="hita", config="HitaTokenizerConfig", model="HitaTokenizer"),
     Family(role="tokenizer", name="mingtok", config="MingTokConfig", model="MingTok"),
+    Family(role="tokenizer", name="lavit", config="LaVITConfig", model="LaVITTokenizer"),
+    Family(role="tokenizer", name="detailflow", config="DetailFlowTokenizerConfig", model="DetailFlowTokenizer"),
+    Family(role="tokenizer", name="titok", config="TiTokConfig", model="TiTok"),
+    Family(role="tokenizer", name="maskgit", config="MaskGITTokenizerConfig", model="MaskGITTokenizer"),
     Family(role="generator", name="var", config="VARConfig", model="VARGenerator"),
 )
 

@@ -1,0 +1,89 @@
+"""Finite scalar quantization (arXiv 2309.15505): every dimension is rounded to a few levels; the codebook is implicit.
+
+Shape suffixes: any leading dimensions, d one value per dimension.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+EPS = 1e-3
+"""How far the bounded value may pass the outermost level, as a share of the width."""
+
+
+class Codes(NamedTuple):
+    """What a vector becomes."""
+
+    codes: Tensor
+    """float32 [..., d]: the levels, scaled to [-1, 1] (even numbers of levels end below 1); straight-through."""
+    ids: Tensor
+    """int64 [...]."""
+
+
+class FSQ(nn.Module):
+    """Rounds d bounded values to `levels[i]` levels each.
+
+    With L levels, h = (L - 1)(1 + eps) / 2, o = 1/2 for even L and 0 for odd, s = atanh(o / h):
+    bounded b = h tanh(z + s) - o, digit = round(b) + L // 2, code = round(b) / (L // 2),
+    id = sum over i of digit_i * (L_0 ... L_{i-1}), so the first dimension counts fastest.
+
+    >>> fsq = FSQ((8, 5))
+    >>> fsq.vocab, fsq.ids_of(fsq.codes_of(torch.tensor([0, 39]))).tolist()
+    (40, [0, 39])
+    """
+
+    levels: Tensor
+    place: Tensor
+    middle: Tensor
+    reach: Tensor
+    offset: Tensor
+    shift: Tensor
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        """Errors: ValueError for less than two levels in a dimension."""
+        super().__init__()
+        if not levels or min(levels) < 2:
+            raise ValueError(f"FSQ needs at least two levels in every dimension, got {tuple(levels)}")
+        self.vocab = math.prod(levels)
+        reach = [(n - 1) * (1 + EPS) / 2 for n in levels]
+        offset = [0.0 if n % 2 else 0.5 for n in levels]
+        constants = {
+            "levels": torch.tensor(levels),
+            "place": torch.tensor([math.prod(levels[:i]) for i in range(len(levels))]),
+            "middle": torch.tensor([n // 2 for n in levels]),
+            "reach": torch.tensor(reach),
+            "offset": torch.tensor(offset),
+            "shift": torch.tensor([math.atanh(o / h) for o, h in zip(offset, reach, strict=True)]),
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def bound(self, z_d: Tensor) -> Tensor:
+        """float32 [..., d]: values between the outermost levels, one apart, before rounding."""
+        return (z_d.float() + self.shift).tanh() * self.reach - self.offset
+
+    def forward(self, z_d: Tensor) -> Codes:
+        """Codes and ids of vectors [..., d], in float32 whatever the autocast dtype; gradients pass straight through."""
+        with torch.autocast(z_d.device.type, enabled=False):
+            bounded = self.bound(z_d)
+            rounded = bounded.detach().round()
+            digits = rounded.long() + self.middle
+            return Codes((bounded + (rounded - bounded.detach())) / self.middle, (digits * self.place).sum(-1))
+
+    def unrounded(self, z_d: Tensor) -> Tensor:
+        """float32 [..., d]: what the codes would be without rounding, which some recipes train with at first."""
+        with torch.autocast(z_d.device.type, enabled=False):
+            return self.bound(z_d) / self.middle
+
+    def ids_of(self, codes_d: Tensor) -> Tensor:
+        """int64 [...]: ids of codes."""
+        digits = (codes_d.float() * self.middle).round().long() + self.middle
+        return (digits * self.place).sum(-1)
+
+    def codes_of(self, ids: Tensor) -> Tensor:
+        """float32 [..., d]: codes of ids."""
+        digits = ids[..., None] // self.place % self.levels
+        return (digits - self.middle) / self.middle
