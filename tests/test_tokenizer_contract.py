@@ -194,11 +194,16 @@ DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat1
 
 
 def key_list(name: str) -> dict[str, Tensor]:
-    """The published keys and shapes of an entry's files, as tensors without data."""
-    stems = KEY_LISTS[name]
+    """The published keys and shapes of an entry's files, as tensors without data.
+
+    Several lists are those of its file and of its companions, in order; the latter get the companion's prefix.
+    """
+    stems, companions = KEY_LISTS[name], model_info(name).companions
     listed: dict[str, Any] = {}
-    for stem in (stems,) if isinstance(stems, str) else stems:
-        listed |= json.loads((KEYS / f"{stem}.json").read_text())
+    for i, stem in enumerate((stems,) if isinstance(stems, str) else stems):
+        prefix = companions[i - 1].prefix if i and companions else ""
+        keys = json.loads((KEYS / f"{stem}.json").read_text())
+        listed |= {k if k.startswith(prefix) else prefix + k: v for k, v in keys.items()}
     return {k: torch.empty(shape, dtype=DTYPES[dtype], device="meta") for k, (dtype, shape) in listed.items()}
 
 

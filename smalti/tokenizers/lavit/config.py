@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+PIXELS = "rain1011/LaVIT-7B-v2/{}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaVITConfig:
@@ -43,8 +45,8 @@ class LaVITConfig:
     """Width of the pooled context that an SDXL UNet takes besides; None for an SD-1.5 UNet."""
     llm_width: int | None = None
     """Width of the language model that takes merged features instead of ids; None = without that projection."""
-    pixels: str = ""
-    """Where the pixel decoder is, "owner/name/folder" on the hub; "" = none: set `tokenizer.pixel_decoder`."""
+    pixels: str = PIXELS.format("highres_pixel_decoding")
+    """Folder, or "owner/name/folder" on the hub, of the diffusion model that makes pixels, loaded when first needed."""
     output_size: int = 1024
     """Side of the image that is decoded unless another size is asked for, pixels."""
 
@@ -74,9 +76,7 @@ class LaVITConfig:
         return (self.image_size // self.patch) ** 2
 
 
-_PIXELS = "rain1011/LaVIT-7B-v2/{}"
-
 PUBLISHED = {
-    "lowres": LaVITConfig(contexts=(768,), pooled=None, pixels=_PIXELS.format("pixel_decoding"), output_size=512),
-    "highres": LaVITConfig(pixels=_PIXELS.format("highres_pixel_decoding")),
+    "lowres": LaVITConfig(contexts=(768,), pooled=None, pixels=PIXELS.format("pixel_decoding"), output_size=512),
+    "highres": LaVITConfig(),
 }

@@ -13,7 +13,7 @@ from smalti.tokenizers.base import Sizes, Tokenizer
 from smalti.tokenizers.lavit.config import LaVITConfig
 from smalti.tokenizers.lavit.decoder import Context, Decoder
 from smalti.tokenizers.lavit.dynamic import Merger, Selector, decide, gumbel_noise
-from smalti.tokenizers.lavit.pixels import LaVITDecoding, PixelDecoder
+from smalti.tokenizers.lavit.pixels import LaVITOptions, PixelDecoder
 from smalti.tokens import PAD, Segment, TokenLayout, Tokens
 
 
@@ -21,8 +21,8 @@ class LaVITTokenizer(Tokenizer):
     """Image to 1..N ids: a selector keeps patches, a merger moves what the others show into them.
 
     `encode` keeps the patches that are more probably kept than dropped; with `rng` it draws them, as the authors always
-    do. `decode` draws an image of the same content, not the same pixels, by a diffusion model, which is loaded when it is
-    first needed; its start noise is fixed unless `rng` is given.
+    do. `decode` makes an image of the same content, not of the same pixels, by a diffusion model that is loaded when it
+    is first needed; its start noise is fixed unless `rng` is given.
     """
 
     def __init__(self, config: LaVITConfig) -> None:
@@ -52,7 +52,7 @@ class LaVITTokenizer(Tokenizer):
         self.decoder = Decoder(config)
         if config.llm_width:
             self.to_llm = nn.Linear(config.width, config.llm_width)
-        self._pixel_decoder: PixelDecoder | None = None
+        self._pipeline: PixelDecoder | None = None
         self._layout = TokenLayout(
             segments=(Segment(shape=(config.patches,), vocab=config.vocab),), prefixes=(config.patches,), ragged=True
         )
@@ -116,43 +116,31 @@ class LaVITTokenizer(Tokenizer):
         return self.decoder(F.embedding(ids_BL.clamp_min(0), self.codebook), tokens.lengths)
 
     @property
-    def pixel_decoder(self) -> PixelDecoder:
-        """The diffusion model; loaded from the hub on first use unless one was set.
+    def pipeline(self) -> PixelDecoder:
+        """The diffusion model that makes pixels; assign one, or it is loaded on first use from `config.pixels`.
 
-        Errors: ValueError without one, OSError where it cannot be downloaded.
+        It is no part of the tokenizer's weights and computes on the device where it was put.
+        Errors: OSError where it cannot be loaded.
         """
-        if self._pixel_decoder is None:
-            fix = "tokenizer.pixel_decoder = PixelDecoder.load('/path/to/folder')"
-            if not self.config.pixels:
-                raise ValueError(f"this tokenizer names no pixel decoder: set one with {fix}")
-            try:
-                self._pixel_decoder = PixelDecoder.load(self.config.pixels)
-            except OSError as error:
-                reason = str(error).strip().split("\n")[0]
-                raise OSError(
-                    f"decoding needs the diffusion model huggingface.co/{self.config.pixels}, which could not be "
-                    f"loaded: {reason}. With a copy of that folder: {fix}"
-                ) from error
-        return self._pixel_decoder
+        if self._pipeline is None:
+            self._pipeline = PixelDecoder.load(self.config.pixels).to(self.device)
+        return self._pipeline
 
-    @pixel_decoder.setter
-    def pixel_decoder(self, decoder: PixelDecoder) -> None:
-        self._pixel_decoder = decoder
+    @pipeline.setter
+    def pipeline(self, pipeline: PixelDecoder) -> None:
+        self._pipeline = pipeline
 
     def size_of(self, k: int) -> int:
         """The same side for any number of tokens."""
         return self.config.output_size
 
     def _decode(
-        self, tokens: Tokens, size: int | None, options: LaVITDecoding | None, rng: RandomGenerator | None
+        self, tokens: Tokens, size: int | None, options: LaVITOptions | None, rng: RandomGenerator | None
     ) -> Tensor:
-        options = LaVITDecoding() if options is None else options
-        if not isinstance(options, LaVITDecoding):
-            raise ValueError(f"options of this tokenizer are a LaVITDecoding, got {type(options).__name__}")
+        options = LaVITOptions() if options is None else options
+        if not isinstance(options, LaVITOptions):
+            raise ValueError(f"options of this tokenizer are a LaVITOptions, got {type(options).__name__}")
         if size is not None and options.size is not None:
             raise ValueError(f"size={size} and options.size={options.size} say the same thing: give one of them")
         side = size or self.config.output_size
-        shape = options.size or (side, side)
-        draw = self.pixel_decoder.to(self.device)
-        noise = draw.noise(len(tokens), shape, rng)
-        return draw(self.context(tokens), noise, options)
+        return self.pipeline.render(self.context(tokens), options.size or (side, side), options, rng).to(self.device)

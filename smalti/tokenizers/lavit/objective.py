@@ -1,6 +1,6 @@
 """What LaVIT's tokenizer and its pixel decoder learn (arXiv 2309.04669, equations 4 and 5).
 
-The authors released no training code. Equation 4 and what they say in their repository's issues (3, 10, 29) are followed:
+The authors released no training code. Equation 4 and what they say in their repository's issues (10, 29) are followed:
 the selector and merger first, without codes (`quantize=False`); then, with the selector frozen, everything else through
 the codes, which start from k-means and follow moving averages instead of gradients. The pixel decoder comes last.
 Shape suffixes: B batch, N patches, D width, C width of a code, V codes, n kept patches of a batch.
@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Generator as RandomGenerator
 from torch import Tensor, nn
 
-from smalti.images import Resize, resize_images
+from smalti.images import resize_images
 from smalti.nn.losses import Losses
+from smalti.nn.rendering import draw_noise, noise_sources
 from smalti.tokenizers.lavit.dynamic import decide, gumbel_noise
 from smalti.tokenizers.lavit.model import LaVITTokenizer
 
@@ -47,7 +48,10 @@ class LaVITObjectiveConfig:
 
 
 def gumbel_softmax(logp_BN2: Tensor, noise_BN2: Tensor | None, temperature: float) -> Tensor:
-    """float [B, N]: 1 for kept patches, 0 for others, with the gradient of softmax((log p + g) / tau) (arXiv 1611.01144)."""
+    """float [B, N]: 1 for kept patches and 0 for others, with the gradient of softmax((log p + g) / tau).
+
+    Straight-through Gumbel-softmax, arXiv 1611.01144.
+    """
     noisy = logp_BN2 if noise_BN2 is None else logp_BN2 + noise_BN2
     soft_BN = (noisy / temperature).softmax(dim=-1)[..., 0]
     return decide(logp_BN2, noise_BN2).float() + soft_BN - soft_BN.detach()
@@ -168,7 +172,7 @@ class LaVITPixelObjective(nn.Module):
     def __init__(self, tokenizer: LaVITTokenizer, config: LaVITPixelObjectiveConfig) -> None:
         """The tokenizer's pixel decoder is trained in place."""
         super().__init__()
-        self.config, draw = config, tokenizer.pixel_decoder
+        self.config, draw = config, tokenizer.pipeline
         tokenizer.requires_grad_(False)
         draw.vae.requires_grad_(False)
         trained = [tokenizer.decoder.to_context] + ([tokenizer.decoder.pool] if tokenizer.decoder.pool else [])
@@ -180,17 +184,17 @@ class LaVITPixelObjective(nn.Module):
     def forward(self, images: Tensor, step: int, rng: RandomGenerator) -> Losses:
         """Loss of images [B, 3, H, W] in [0, 1] of any size; `rng` draws noise, times and dropped contexts."""
         tokenizer, draw = self._frozen
-        size, rows = (self.config.size, self.config.size), len(images)
+        size, rows, device = (self.config.size, self.config.size), len(images), draw.unet.device
         with torch.no_grad():
-            pixels = resize_images(images, self.config.size) * 2 - 1
+            pixels = resize_images(images, self.config.size).to(device) * 2 - 1
             latents = draw.vae.encode(pixels).latent_dist.mode() * draw.vae.config.scaling_factor
-            tokens = tokenizer.encode(resize_images(images, tokenizer.config.image_size, Resize()))
-        noise = draw.noise(rows, size, rng)
+            tokens = tokenizer.encode(resize_images(images, tokenizer.config.image_size, tokenizer.resize))
+        noise = draw_noise(noise_sources(rows, rng), latents.shape[1:], latents)
         times = torch.randint(draw.scheduler.config.num_train_timesteps, (rows,), generator=rng, device=rng.device)
-        times = times.to(latents.device)
+        times = times.to(device)
         both = draw.conditions(tokenizer.context(tokens), size, None, null=True)
-        dropped = torch.rand(rows, generator=rng, device=rng.device).to(latents.device) < self.config.drop
-        row = torch.arange(rows, device=latents.device) + torch.where(dropped, 0, rows)
+        dropped = torch.rand(rows, generator=rng, device=rng.device).to(device) < self.config.drop
+        row = torch.arange(rows, device=device) + torch.where(dropped, 0, rows)
         predicted = draw.unet(draw.scheduler.add_noise(latents, noise, times), times, **_rows(both, row)).sample
         loss = F.mse_loss(predicted, noise)
         return Losses(total=loss, parts={"denoising": loss.detach()})

@@ -1,8 +1,9 @@
 """Pixels from a context: the denoising UNet and VAE (Stable Diffusion 1.5 or XL) that LaVIT's authors fine-tuned.
 
-The models are diffusers'; the loop is what `StableDiffusionPipeline` and `StableDiffusionXLPipeline` do with given
-embeddings, plus the mask that LaVIT lays over the padding of its empty prompt. Shape suffixes: B batch, N context tokens,
-E context width, c latent channels, h w latent grid, H W pixels.
+The models are diffusers'; what is done with them is what StableDiffusionPipeline and StableDiffusionXLPipeline do with
+given embeddings, plus the mask that LaVIT lays over the padding of its empty prompt. Shape suffixes: B batch, R rows
+(B, or with guidance 2 B, those without condition first), N context tokens, E width, C latent channels, h w latents,
+H W pixels.
 """
 
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import torch
 from torch import Generator as RandomGenerator
 from torch import Tensor
 
+from smalti.nn.rendering import denoise, draw_noise, latents_to_images, load_pretrained, noise_sources
 from smalti.tokenizers.lavit.decoder import Context
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaVITDecoding:
-    """How tokens become pixels. The defaults are the authors' for reconstructions; they generate with 25 steps, scale 7."""
+class LaVITOptions:
+    """How pixels are made; defaults: the authors' for reconstructions (for generated tokens: 25 steps, scale 7)."""
 
     steps: int = 50
     """Denoising steps (DDIM)."""
@@ -49,7 +51,7 @@ class PixelDecoder:
 
     @classmethod
     def load(cls, place: str | Path) -> Self:
-        """From a folder with unet, vae, scheduler (and uncond_embeddings.bin), or "owner/name/folder" on the hub.
+        """From a folder, or "owner/name/folder" of the hub: unet, vae, scheduler, for SD-1.5 uncond_embeddings.bin.
 
         Errors: OSError if it is not there and cannot be downloaded.
         """
@@ -58,70 +60,71 @@ class PixelDecoder:
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
         repo, inside = (str(place), "") if Path(place).is_dir() else _on_hub(str(place))
-        unet = UNet2DConditionModel.from_pretrained(repo, subfolder=f"{inside}unet")
-        vae = AutoencoderKL.from_pretrained(repo, subfolder=f"{inside}vae")
-        scheduler = DDIMScheduler.from_pretrained(repo, subfolder=f"{inside}scheduler")
-        xl = unet.config.addition_embed_type == "text_time"
+        anything = {"use_safetensors": None}  # the authors' are pickles, which diffusers reads as data only
+        unet = load_pretrained(UNet2DConditionModel, repo, subfolder=f"{inside}unet", **anything)
+        vae = load_pretrained(AutoencoderKL, repo, subfolder=f"{inside}vae", **anything)
+        scheduler = load_pretrained(DDIMScheduler, repo, subfolder=f"{inside}scheduler", **anything)
+        xl = unet.config["addition_embed_type"] == "text_time"
         return cls(unet=unet, vae=vae, scheduler=scheduler, empty=None if xl else _empty_prompt(repo, inside))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the models."""
+        self.unet.to(device)
+        self.vae.to(device)
+        return self
 
     @property
     def stride(self) -> int:
         """Pixels per latent cell."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
-    def to(self, device: torch.device) -> Self:
-        """Moves the models, where they are not there yet."""
-        self.unet.to(device)
-        self.vae.to(device)
-        return self
-
-    def noise(self, batch: int, size: tuple[int, int], rng: RandomGenerator | None = None) -> Tensor:
-        """Start latents [B, c, h, w], standard normal; without `rng` every image starts from the same fixed ones."""
-        for side in size:
-            if side < 1 or side % self.stride:
-                raise ValueError(f"the image's sides must be multiples of {self.stride} pixels, got {size}")
-        rows = batch if rng is not None else 1
-        rng = rng or torch.Generator().manual_seed(0)
-        shape = (rows, self.unet.config.in_channels, *(side // self.stride for side in size))
-        return torch.randn(shape, generator=rng, device=rng.device).to(self.unet.device).expand(batch, -1, -1, -1)
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of an image. Errors: ValueError for sides that have none."""
+        if min(size) < 1 or any(side % self.stride for side in size):
+            raise ValueError(f"the sides of the image must be multiples of {self.stride} pixels, got {size}")
+        height, width = (side // self.stride for side in size)
+        return self.unet.config.in_channels, height, width
 
     def conditions(
         self, context: Context, size: tuple[int, int], original_size: tuple[int, int] | None, *, null: bool
     ) -> dict[str, Any]:
-        """What the UNet takes besides latents and time; with `null` first the rows without condition."""
+        """What the UNet takes besides latents and time; with `null` also, first, the rows without condition."""
         tokens_BNE, pooled = context.tokens, context.pooled
-        rows = [torch.zeros_like(tokens_BNE), tokens_BNE] if null else [tokens_BNE]
+        null_BNE = torch.zeros_like(tokens_BNE)
+        tokens_RNE = torch.cat([null_BNE, tokens_BNE]) if null else tokens_BNE
         if pooled is not None:
-            ids = torch.tensor([*(original_size or size), 0, 0, *size], dtype=tokens_BNE.dtype, device=tokens_BNE.device)
             pooled = torch.cat([torch.zeros_like(pooled), pooled]) if null else pooled
-            added = {"text_embeds": pooled, "time_ids": ids.expand(len(pooled), -1)}
-            return {"encoder_hidden_states": torch.cat(rows), "added_cond_kwargs": added}
+            time_ids = pooled.new_tensor([*(original_size or size), 0, 0, *size])  # 0, 0: not cropped
+            added = {"text_embeds": pooled, "time_ids": time_ids.expand(len(pooled), -1)}
+            return {"encoder_hidden_states": tokens_RNE, "added_cond_kwargs": added}
         if not null:
             return {"encoder_hidden_states": tokens_BNE}
-        assert self.empty is not None, "an SD-1.5 decoder needs the context of no prompt for guidance"
-        count = len(self.empty)
-        rows[0][:, :count] = self.empty.to(tokens_BNE)
-        mask = torch.ones(2 * len(tokens_BNE), tokens_BNE.shape[1], dtype=torch.bool, device=tokens_BNE.device)
-        mask[: len(tokens_BNE), count:] = False  # padding of the empty prompt
-        return {"encoder_hidden_states": torch.cat(rows), "encoder_attention_mask": mask}
+        if self.empty is None:
+            raise ValueError("guidance of an SD-1.5 decoder needs the context of no prompt: PixelDecoder(empty=...)")
+        batch, count = len(tokens_BNE), len(self.empty)
+        tokens_RNE[:batch, :count] = self.empty.to(tokens_RNE)
+        mask = torch.ones(tokens_RNE.shape[:2], dtype=torch.bool, device=tokens_RNE.device)
+        mask[:batch, count:] = False  # padding of the empty prompt
+        return {"encoder_hidden_states": tokens_RNE, "encoder_attention_mask": mask}
 
-    @torch.no_grad()
-    def __call__(self, context: Context, latents_Bchw: Tensor, options: LaVITDecoding) -> Tensor:
-        """Images float32 [B, 3, H, W] in about [0, 1] from standard normal latents [B, c, h, w]."""
-        height, width = (side * self.stride for side in latents_Bchw.shape[-2:])
-        guided = options.guidance_scale != 1
-        conditions = self.conditions(context, (height, width), options.original_size, null=guided)
-        self.scheduler.set_timesteps(options.steps, device=latents_Bchw.device)
-        latents = latents_Bchw * self.scheduler.init_noise_sigma
-        for t in self.scheduler.timesteps:
-            x = self.scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, t)
-            noise = self.unet(x, t, **conditions).sample
-            if guided:
-                null, wanted = noise.chunk(2)
-                noise = null + options.guidance_scale * (wanted - null)
-            latents = self.scheduler.step(noise, t, latents).prev_sample
-        with torch.autocast(latents.device.type, enabled=False):
-            return self.vae.decode(latents.float() / self.vae.config.scaling_factor).sample / 2 + 0.5
+    def render(
+        self, context: Context, size: tuple[int, int], options: LaVITOptions, rng: RandomGenerator | None
+    ) -> Tensor:
+        """Images float32 [B, 3, H, W] in about [0, 1], computed where the models are."""
+        device = self.unet.device
+        pooled = context.pooled.to(device) if context.pooled is not None else None
+        context = Context(tokens=context.tokens.to(device), pooled=pooled)
+        conditions = self.conditions(context, size, options.original_size, null=options.guidance_scale != 1)
+
+        def predict(x_RChw: Tensor, timestep: Tensor) -> Tensor:
+            return self.unet(x_RChw, timestep, return_dict=False, **conditions)[0]
+
+        sources = noise_sources(len(context.tokens), rng)
+        start = draw_noise(sources, self.latent_shape(size), context.tokens)
+        settings = {"steps": options.steps, "guidance_scale": options.guidance_scale}
+        latents = denoise(predict, self.scheduler, start, sources=sources, **settings)
+        with torch.autocast(device.type, enabled=False):
+            return latents_to_images(self.vae, latents.float())
 
 
 def _on_hub(place: str) -> tuple[str, str]:

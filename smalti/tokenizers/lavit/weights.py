@@ -22,7 +22,9 @@ _ENCODER = {
     "causal_encoder.ln_vision": "merger.norm_source",
     "causal_encoder.norm": "merger.norm",
     **{f"causal_encoder.blocks.{{}}.{a}": f"merger.blocks.{{}}.{b}" for a, b in _BLOCK.items()},
-    **{f"causal_encoder.blocks.{{}}.token_causal_attn.{name}": f"merger.blocks.{{}}.{name}" for name in ("qkv", "proj")},
+    **{
+        f"causal_encoder.blocks.{{}}.token_causal_attn.{name}": f"merger.blocks.{{}}.{name}" for name in ("qkv", "proj")
+    },
     **{f"causal_encoder.blocks.{{}}.token_cross_attn.{a}": f"merger.blocks.{{}}.{b}" for a, b in _MERGER_CROSS.items()},
     "encode_task_layer.0": "to_code.0",
     "encode_task_layer.2": "to_code.2",
@@ -37,7 +39,10 @@ _DECODER = {
     "decode_task_layer.2": "head.2",
 }
 _POOL = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "c_proj": "proj"}
-_UNUSED = ("encoder.norm", "encoder.head")  # of the transformer's pre-training; the last block's output is used as it is
+_UNUSED = (
+    "encoder.norm",
+    "encoder.head",
+)  # of the transformer's pre-training; the last block's output is used as it is
 
 
 def key_map(config: LaVITConfig) -> dict[str, str | None]:
@@ -48,7 +53,10 @@ def key_map(config: LaVITConfig) -> dict[str, str | None]:
         decoder |= {f"unet_attnpool.{a}": f"pool.{b}" for a, b in _POOL.items()}
     else:
         decoder |= {"unet_proj": "to_context.0"}
-    modules: dict[str, str | None] = {**_ENCODER, **{f"tokenizer_decoder.{a}": f"decoder.{b}" for a, b in decoder.items()}}
+    modules: dict[str, str | None] = {
+        **_ENCODER,
+        **{f"tokenizer_decoder.{a}": f"decoder.{b}" for a, b in decoder.items()},
+    }
     modules |= {name: None for name in _UNUSED}
     # maps merged features into the language model; some files may lack it
     modules["vit_proj"] = "to_llm" if config.llm_width else None
