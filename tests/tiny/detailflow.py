@@ -1,0 +1,52 @@
+"""DetailFlow's tokenizer at tiny size."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smalti.tokenizers.detailflow.config import DetailFlowTokenizerConfig, TowerConfig
+from smalti.tokenizers.detailflow.model import DetailFlowTokenizer
+from smalti.tokenizers.detailflow.objective import DetailFlowTokenizerObjective, DetailFlowTokenizerObjectiveConfig
+
+
+def tiny_detailflow(**changes: object) -> DetailFlowTokenizer:
+    """32 px, 16 tokens in groups of 4, 64 codes; smaller images get fewer tokens."""
+    torch.manual_seed(1)
+    tower: dict[str, Any] = {"depth": 2, "heads": 2, "mlp": 64, "patch": 8, "grid": 4}
+    settings: dict[str, Any] = {
+        "image_size": 32,
+        "min_image_size": 8,
+        "tokens": 16,
+        "group": 4,
+        "vocab": 64,
+        "code_dim": 4,
+    }
+    settings |= {"alignment": (8, 3), "usage_window": 256}
+    settings["encoder"] = TowerConfig(width=32, causal=True, **tower)
+    settings["decoder"] = TowerConfig(width=24, **tower)
+    model = DetailFlowTokenizer(DetailFlowTokenizerConfig(**{**settings, **changes})).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+    return model
+
+
+class PatchColors(nn.Module):
+    """Stands for the model whose patch features the first token predicts."""
+
+    def forward(self, x_B3HW: Tensor) -> Tensor:
+        """Mean color of every patch [B, n, 3]."""
+        return F.avg_pool2d(x_B3HW, 8).flatten(2).transpose(1, 2)
+
+
+def tiny_detailflow_objective(model: DetailFlowTokenizer) -> DetailFlowTokenizerObjective:
+    """Reconstruction, quantization, and alignment with the colors of patches."""
+    config = DetailFlowTokenizerObjectiveConfig(degradation=0.5, alignment=1.0)
+    return DetailFlowTokenizerObjective(model, config, features=PatchColors())
+
+
+TOKENIZERS = {"detailflow": tiny_detailflow}
+OBJECTIVES = {"detailflow": tiny_detailflow_objective}
+KEY_LISTS = {f"detailflow/{n}": f"DetailFlow-{n}" for n in (16, 32, 64)}
