@@ -9,6 +9,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -55,6 +56,11 @@ class Family:
         """Official tensors that hold no information, to write back."""
         return self._module("weights").constants(config)
 
+    def config_in(self, path: Path, config: Any) -> Any:
+        """The config that an official file states itself, for families whose files do; otherwise `config`."""
+        read = getattr(self._module("weights"), "config_in", None)
+        return read(path, config) if read is not None else config
+
     def read_config(self, data: Mapping[str, Any]) -> Any:
         """The config from JSON; ValueError for a field it does not have, a value it refuses, or an absurd number."""
         for key, value in data.items():
@@ -70,8 +76,10 @@ FAMILIES = (
     Family(role="tokenizer", name="flextok", config="FlexTokConfig", model="FlexTokTokenizer"),
     Family(role="tokenizer", name="llamagen", config="LlamaGenTokenizerConfig", model="LlamaGenTokenizer"),
     Family(role="tokenizer", name="hita", config="HitaTokenizerConfig", model="HitaTokenizer"),
+    Family(role="tokenizer", name="larp", config="LARPConfig", model="LARPTokenizer"),
     Family(role="tokenizer", name="mingtok", config="MingTokConfig", model="MingTok"),
     Family(role="tokenizer", name="lavit", config="LaVITConfig", model="LaVITTokenizer"),
+    Family(role="tokenizer", name="seed", config="SEEDTokenizerConfig", model="SEEDTokenizer"),
     Family(role="tokenizer", name="detailflow", config="DetailFlowTokenizerConfig", model="DetailFlowTokenizer"),
     Family(role="tokenizer", name="titok", config="TiTokConfig", model="TiTok"),
     Family(role="tokenizer", name="maskgit", config="MaskGITTokenizerConfig", model="MaskGITTokenizer"),

@@ -1,7 +1,7 @@
-"""DINOv2's vision transformer (arXiv 2304.07193) with registers (arXiv 2309.16588), under the names of Meta's files.
+"""DINOv2's vision transformer (arXiv 2304.07193) with registers (arXiv 2309.16588), one weight for each of Meta's.
 
-timm and transformers hold the same networks with other weights (the class token's position added in; queries, keys and
-values apart), so that Meta's file could not be written back.
+timm's and transformers' hold other weights (the class token's position added in; queries, keys and values apart), from
+which Meta's file could not be written back.
 Shape suffixes: B batch, H W pixels, h w patches, L tokens, D width.
 """
 

@@ -64,11 +64,15 @@ class ReconstructionObjective(nn.Module):
         adversarial = None
         if weights.adversarial and self.progress >= weights.adversarial_start:
             assert self.discriminator is not None
-            parts["adversarial"] = -self.discriminator(rec_B3HW).mean()
+            parts["adversarial"] = self.generator_loss(self.discriminator(rec_B3HW))
             total = total + weights.adversarial * parts["adversarial"]
             real, fake = self.discriminator(target_B3HW), self.discriminator(rec_B3HW.detach())
             adversarial = self.discriminator_loss(real, fake)
         return Losses(total=total, parts={k: v.detach() for k, v in parts.items()}, adversarial=adversarial)
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """What the tokenizer minimizes, from the logits of its reconstructions; families may have another."""
+        return -fake.mean()
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """The discriminator's own loss from its logits of images and reconstructions; families may add to it."""

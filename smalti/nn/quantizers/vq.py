@@ -37,6 +37,7 @@ class VectorQuantizer(nn.Module):
     """float32 [remembered]: the ids chosen last in training, the newest at the end; saved unless `remembered` is 0."""
 
     def __init__(self, vocab: int, width: int, *, normalize: bool = True, remembered: int = 65536) -> None:
+        """`remembered`: how many of the ids chosen last in training are kept; 0 = none."""
         super().__init__()
         self.normalize = normalize
         self.codebook = nn.Parameter(torch.empty(vocab, width))
@@ -61,6 +62,10 @@ class VectorQuantizer(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """float32 [..., C]: codes of ids."""
         return self.unit(F.embedding(ids, self.codebook))
+
+    def mean(self) -> Tensor:
+        """float32 [C]: mean of the codes, to stand for an unknown one."""
+        return self.unit(self.codebook).mean(0)
 
     def forward(self, z_C: Tensor) -> Quantized:
         """Quantizes with gradients; both losses compare what is compared: z and e after `unit` (eq. 3)."""

@@ -1,0 +1,56 @@
+"""Hita at tiny size."""
+
+import torch
+
+from smalti.tokenizers.hita.config import FoundationConfig, HitaTokenizerConfig
+from smalti.tokenizers.hita.model import HitaTokenizer
+from smalti.tokenizers.hita.objective import HitaTokenizerObjective, HitaTokenizerObjectiveConfig
+
+
+def tiny_hita_tokenizer(**changes: object) -> HitaTokenizer:
+    """16 px, 6 holistic and 4x4 patch tokens of 64 codes each."""
+    torch.manual_seed(1)
+    settings = {
+        "image_size": 16,
+        "grid": 4,
+        "holistic_tokens": 6,
+        "vocab": 64,
+        "holistic_width": 6,
+        "patch_width": 4,
+        "channels": 16,
+        "encoder_multipliers": (1, 1, 2),
+        "decoder_multipliers": (1, 1, 2),
+        "res_blocks": 1,
+        "norm_groups": 8,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+        "head_width": 16,
+        "mlp_width": 48,
+        "remembered": 128,
+        "foundation": FoundationConfig(width=24, depth=1, heads=2, grid=3, registers=2),
+    }
+    model = HitaTokenizer(HitaTokenizerConfig(**{**settings, **changes})).eval()  # type: ignore[arg-type]
+    for name, p in model.foundation.named_parameters():
+        if name.endswith("token") or name.endswith("tokens"):
+            torch.nn.init.normal_(p)
+    return model
+
+
+def tiny_hita_ultra_tokenizer() -> HitaTokenizer:
+    """The same, predicting foundation features."""
+    return tiny_hita_tokenizer(predicted_width=24)
+
+
+def tiny_hita_objective(model: HitaTokenizer) -> HitaTokenizerObjective:
+    """Reconstruction, quantization and, where they are predicted, foundation features."""
+    return HitaTokenizerObjective(model, HitaTokenizerObjectiveConfig())
+
+
+TOKENIZERS = {"hita": tiny_hita_tokenizer, "hita ultra": tiny_hita_ultra_tokenizer}
+OBJECTIVES = {name: tiny_hita_objective for name in TOKENIZERS}
+_DINO = "Hita_backbone_dinov2_vitl14_reg"
+KEY_LISTS = {
+    "hita/vanilla": ("Hita-V_tokenizer", _DINO),
+    "hita/ultra": ("Hita-U_tokenizer", _DINO),
+}
