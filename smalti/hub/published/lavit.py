@@ -5,7 +5,10 @@ from smalti.images import Resize
 from smalti.tokenizers.lavit.config import PUBLISHED
 
 _REPO = "rain1011/LaVIT-7B-v2"
-_LICENSE = "LaVIT Community License (custom, modeled on LLaMA 2's, with a use policy): read it before any use"
+_LICENSE = (
+    "LaVIT Community License (custom: not for improving other language models, a license to be asked for above 700 "
+    "million users a month, acceptable use policy)"
+)
 _DECODERS = {
     "lowres": ("tokenizer_decoder.bin", "512x512 pixels by a fine-tuned Stable Diffusion 1.5 (pixel_decoding)"),
     "highres": ("highres_tokenizer_decoder.bin", "1024x1024 pixels by a fine-tuned SDXL (highres_pixel_decoding)"),

@@ -129,8 +129,8 @@ class PixelDecoder:
 
 def _on_hub(place: str) -> tuple[str, str]:
     """Repository and folder in it, with a slash behind."""
-    parts = place.strip("/").split("/")
-    if len(parts) < 2:
+    parts = place.split("/")
+    if len(parts) < 2 or parts[0] in ("", ".", "..", "~"):
         raise OSError(f"there is no folder {place}, and it is no place on the hub: give a folder, or owner/name/folder")
     return "/".join(parts[:2]), "".join(f"{part}/" for part in parts[2:])
 
