@@ -31,9 +31,10 @@ def tiny_hita_tokenizer(**changes: object) -> HitaTokenizer:
         "foundation": FoundationConfig(width=24, depth=1, heads=2, grid=3, registers=2),
     }
     model = HitaTokenizer(HitaTokenizerConfig(**{**settings, **changes})).eval()  # type: ignore[arg-type]
-    for name, p in model.foundation.named_parameters():
-        if name.endswith("token") or name.endswith("tokens"):
-            torch.nn.init.normal_(p)
+    for part in (model.foundation, model.holistic_encoder, model.holistic_decoder):
+        for p in part.parameters():
+            if p.ndim > 1:  # wide enough that all tokens differ between images
+                torch.nn.init.normal_(p, std=0.4)
     return model
 
 
