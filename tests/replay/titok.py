@@ -75,54 +75,51 @@ def official_shape(z_BKC: Tensor) -> Tensor:
     return z_BKC.transpose(1, 2)[:, :, None]
 
 
-def same_image(ours: Tensor, theirs: Tensor) -> None:
-    """Our decoded image, which is clamped, against theirs, which is not."""
-    assert (ours - theirs.clamp(0, 1)).abs().max() <= 1e-5
+def compare_image(
+    case: Case, name: str, tokenizer: TiTok, tokens: Tokens, latents: Tensor, options: TextOptions | None
+) -> None:
+    """The stored reconstruction, which is not clamped; of a model of the first stage it is the decoder's logits."""
+    text = None if options is None else options.features
+    if tokenizer.config.legacy and (text is not None or "pixel_quantize.embedding.weight" not in case.weights):
+        case.close(name, tokenizer.decoder(latents, text))
+        return
+    case.close(name, tokenizer.decode_latents(latents, text))
+    assert (tokenizer.decode(tokens, options=options) - case.io[name].clamp(0, 1)).abs().max() <= 1e-5
 
 
+@torch.no_grad()
 def replay_titok(case: Case) -> None:
     """Features, ids or posterior, codes, what the decoder predicts, images, and the bottleneck's losses."""
     tokenizer = tokenizer_of(case)
     images = case.input("image")
     text = case.input("text_guidance") if "text_guidance" in case.io else None
     options = None if text is None else TextOptions(features=text)
-    with torch.no_grad():
-        features = tokenizer.features(images)
-    case.close("enc_out", official_shape(features))
+    case.close("enc_out", official_shape(tokenizer.features(images)))
     tokens = tokenizer.encode(images)
     if tokens.ids is None:
         replay_latents(case, tokenizer, images, tokens, options)
         return
     case.equal("ids", tokens.ids[:, None])
-    with torch.no_grad():
-        codes = tokenizer.quantizer.embed(tokens.ids)
-        case.close("quantised", official_shape(codes))
-        predicted = tokenizer.decoder(codes, text)
-        case.close("decoder_logits_or_image", predicted)
-        two_stages = "pixel_quantize.embedding.weight" in case.weights and text is None
-        if two_stages or not tokenizer.config.legacy:
-            case.close("recon", tokenizer.decode_latents(codes, text))
-            same_image(tokenizer.decode(tokens, options=options), case.io["recon"])
-        else:
-            case.close("recon", predicted)
+    codes = tokenizer.quantizer.embed(tokens.ids)
+    case.close("quantised", official_shape(codes))
+    case.close("decoder_logits_or_image", tokenizer.decoder(codes, text))
+    compare_image(case, "recon", tokenizer, tokens, codes, options)
     objective = TiTokObjective(tokenizer, TiTokObjectiveConfig(mse=0)).eval()
     losses = objective(images, 0, torch.Generator())
     case.close("commitment_loss_raw", losses.parts["commitment"])
     case.close("quantizer_loss_raw", losses.parts["quantization"])
+    case.close("quantizer_loss_raw", losses.total)
 
 
 def replay_latents(case: Case, tokenizer: TiTok, images: Tensor, tokens: Tokens, options: TextOptions | None) -> None:
     """The KL variants: the posterior, its divergence, the image of its mode."""
     assert tokens.latents is not None
-    with torch.no_grad():
-        mean, logvar = tokenizer.posterior(images)
-        case.close("mean", official_shape(mean))
-        case.close("mean", official_shape(tokens.latents))
-        case.close("logvar", official_shape(logvar))
-        case.close("kl", kl_divergence(mean, logvar))
-        text = None if options is None else options.features
-        case.close("recon_mean", tokenizer.decode_latents(tokens.latents, text))
-    same_image(tokenizer.decode(tokens, options=options), case.io["recon_mean"])
+    mean, logvar = tokenizer.posterior(images)
+    case.close("mean", official_shape(mean))
+    case.close("mean", official_shape(tokens.latents))
+    case.close("logvar", official_shape(logvar))
+    case.close("kl", kl_divergence(mean, logvar))
+    compare_image(case, "recon_mean", tokenizer, tokens, tokens.latents, options)
     divergence = TiTokObjective(tokenizer, TiTokObjectiveConfig(mse=0, kl=1))(images, 0, torch.Generator()).total
     assert torch.allclose(divergence, case.io["kl"].sum() / len(images), rtol=1e-5)
 
