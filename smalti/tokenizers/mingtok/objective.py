@@ -1,4 +1,4 @@
-"""Training objective of MingTok (arXiv 2510.06590, section on MingTok's training; its authors released no code for it).
+"""Training objective of MingTok (arXiv 2510.06590; its authors released no training code).
 
 The report names the parts - masked image modeling, supervision of the latents and of the semantic features by frozen
 teachers, reconstruction of the pixels - but neither weights, mask ratio nor teachers: those are settings here.
@@ -91,7 +91,8 @@ class MingTokObjective(ReconstructionObjective):
         return Losses(total=total, parts=parts, adversarial=losses.adversarial)
 
     def _mask_token(self) -> Tensor | None:
-        return self.helpers["mask"].weight[0] if self.helpers is not None and self.config.hidden else None
+        mask = self.helpers["mask"] if self.helpers is not None and self.config.hidden else None
+        return mask.weight[0] if isinstance(mask, nn.Embedding) else None
 
     def _hidden(self, batch: int, grid: tuple[int, int], rng: torch.Generator) -> Tensor:
         """bool [B, L]: the same number of patches in every image, at random places; none in evaluation."""
