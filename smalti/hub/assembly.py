@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -19,12 +20,15 @@ from smalti.hub.folders import WEIGHTS
 from smalti.hub.pickles import read_weights, unwrap
 from smalti.hub.registry import Entry, Folder
 
+_ALIGNMENT = 64  # bytes; that of memory torch allocates
+
 
 def assemble(entry: Entry, path: Path, dtype: torch.dtype) -> tuple[Any, str]:
     """The model in evaluation mode with the weights of `path`, and their fingerprint.
 
     Errors: keymap.WeightsError if the file does not hold exactly this model's keys and shapes.
     """
+    entry = as_stated(entry, path)
     if isinstance(entry.source, Folder):
         state, _ = read_tensors(path / WEIGHTS)
         keymap.check_keys(our_shapes(entry.role, entry.family, entry.config), state, title=str(path / WEIGHTS))
@@ -32,6 +36,13 @@ def assemble(entry: Entry, path: Path, dtype: torch.dtype) -> tuple[Any, str]:
         state = convert(entry, read_official(entry, path), path)
     model = build_empty(entry.role, entry.family, entry.config)
     return fill(model, state, dtype), fingerprint(state)
+
+
+def as_stated(entry: Entry, path: Path) -> Entry:
+    """The entry with the config that its official file states itself, where it does: that is the better source."""
+    if isinstance(entry.source, Folder):
+        return entry
+    return replace(entry, config=family(entry.role, entry.family).config_in(path, entry.config))
 
 
 def read_official(entry: Entry, path: Path) -> dict[str, Tensor]:
@@ -82,10 +93,13 @@ def official_shapes(role: str, name: str, config: Any) -> dict[str, tuple[int, .
 def fill(model: Any, state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Any:
     """Gives an empty model its weights (our names, checked before) without a second copy; evaluation mode.
 
+    Only tensors that start at an odd address of the file are copied: matrix products may round by alignment, and equal
+    weights must give equal bits wherever they lie.
     `dtype` is that of the floats; None = as they are.
     """
     if dtype is not None:
         state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+    state = {key: value if value.data_ptr() % _ALIGNMENT == 0 else value.clone() for key, value in state.items()}
     model.load_state_dict(state, strict=True, assign=True)
     tensors: Iterable[Tensor] = chain(model.parameters(), model.buffers())
     assert not any(t.is_meta for t in tensors), "a tensor that is not in the state dict was made with torch.empty"

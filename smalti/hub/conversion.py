@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from smalti.files import read_tensors
+from smalti.hub.assembly import as_stated, fill, read_official
 from smalti.hub.assembly import convert as to_ours
-from smalti.hub.assembly import fill, read_official
 from smalti.hub.families import build_empty
 from smalti.hub.fetch import fetch
 from smalti.hub.folders import WEIGHTS
@@ -37,6 +37,7 @@ def convert(
         raise FileExistsError(f"{target} is there already: choose another target, or remove it first")
     entry = find(str(source), like=like, wrapping=wrapping)
     path = fetch(entry)
+    entry = as_stated(entry, path)
     if isinstance(entry.source, Folder):
         state, _ = read_tensors(path / WEIGHTS)
     else:

@@ -13,7 +13,7 @@ from smalti.decoding.prediction import Categorical
 from smalti.files import read_tensors
 from smalti.generators.base import Condition, Generator
 from smalti.hub import keymap
-from smalti.hub.assembly import convert, fill, our_shapes, read_official
+from smalti.hub.assembly import as_stated, convert, fill, our_shapes, read_official
 from smalti.hub.families import build_empty
 from smalti.hub.fetch import FetchError, fetch
 from smalti.hub.folders import WEIGHTS
@@ -42,7 +42,9 @@ def verify(
     Errors: ValueError for an unknown name, FetchError if the file cannot be had.
     """
     entry = find(str(name_or_path), like=like, wrapping=wrapping)
-    return entry, list(_checks(entry, fetch(entry)))
+    path = fetch(entry)
+    entry = as_stated(entry, path)
+    return entry, list(_checks(entry, path))
 
 
 def _checks(entry: Entry, path: Path) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Continuous convolutional autoencoder with a KL-regularized latent (arXiv 2112.10752): diffusers' AutoencoderKL, scaled.
+"""Convolutional autoencoder with a KL-regularized continuous latent (arXiv 2112.10752): diffusers' AutoencoderKL.
 
 Shape suffixes: B batch, C latent channels, H W pixels, h w latent grid.
 """
@@ -104,14 +104,14 @@ class KLAutoencoder(nn.Module):
 
     def __init__(self, config: KLAutoencoderConfig) -> None:
         super().__init__()
-        from diffusers import AutoencoderKL
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         levels = len(config.channels)
         self.config = config
         self.net = AutoencoderKL(
-            block_out_channels=config.channels,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=config.channels,  # type: ignore[arg-type]
+            down_block_types=("DownEncoderBlock2D",) * levels,  # type: ignore[arg-type]
+            up_block_types=("UpDecoderBlock2D",) * levels,  # type: ignore[arg-type]
             layers_per_block=config.res_blocks,
             latent_channels=config.latent_channels,
             norm_num_groups=config.norm_groups,

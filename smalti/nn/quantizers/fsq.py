@@ -43,11 +43,13 @@ class FSQ(nn.Module):
     shift: Tensor
 
     def __init__(self, levels: Sequence[int]) -> None:
-        """Errors: ValueError for less than two levels in a dimension."""
+        """Errors: ValueError for less than two levels in a dimension, or too many codes for an int64."""
         super().__init__()
         if not levels or min(levels) < 2:
             raise ValueError(f"FSQ needs at least two levels in every dimension, got {tuple(levels)}")
         self.vocab = math.prod(levels)
+        if self.vocab >= 2**62:
+            raise ValueError(f"{self.vocab} codes do not fit into an int64 id")
         reach = [(n - 1) * (1 + EPS) / 2 for n in levels]
         offset = [0.0 if n % 2 else 0.5 for n in levels]
         constants = {
@@ -66,7 +68,7 @@ class FSQ(nn.Module):
         return (z_d.float() + self.shift).tanh() * self.reach - self.offset
 
     def forward(self, z_d: Tensor) -> Codes:
-        """Codes and ids of vectors [..., d], in float32 whatever the autocast dtype; gradients pass straight through."""
+        """Codes and ids of vectors [..., d], in float32 whatever the autocast dtype; straight-through gradients."""
         with torch.autocast(z_d.device.type, enabled=False):
             bounded = self.bound(z_d)
             rounded = bounded.detach().round()

@@ -7,6 +7,8 @@ from smalti.nn.kl_autoencoder import KLAutoencoderConfig
 
 _LARGEST = 2**28  # values of a computed table
 
+_UNKNOWN_SCALE = KLAutoencoderConfig(scaling_factor=None)
+
 Positions = Literal["sincos", "sum", "product"]
 
 
@@ -29,7 +31,7 @@ class FlexTokDecode:
     seed: int | tuple[int, ...] = 0
     """Seed of the start noise where no `rng` is given; one number for all images, or one per image."""
     noise: float = 1.0
-    """Scale of the start noise; 0 with steps = 1 gives the model's mean prediction, the best start for little training."""
+    """Scale of the start noise; 0 with steps = 1 gives the model's mean prediction (regression)."""
 
     def __post_init__(self) -> None:
         for name in ("guidance_scale", "seed"):
@@ -83,7 +85,9 @@ class StackConfig:
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, got {self.width}")
         if self.width * self.position_side**2 > _LARGEST:
-            raise ValueError(f"a position table of {self.position_side} patches a side and width {self.width} is absurd")
+            raise ValueError(
+                f"a position table of {self.position_side} patches a side and width {self.width} is absurd"
+            )
 
     @property
     def hidden(self) -> int:
@@ -102,7 +106,7 @@ class FlexTokConfig:
     """Tokens and noisy latent patches to a velocity."""
     image_size: int = 256
     """Side of the image, pixels."""
-    vae: KLAutoencoderConfig = KLAutoencoderConfig(scaling_factor=None)
+    vae: KLAutoencoderConfig = _UNKNOWN_SCALE
     """The autoencoder between pixels and latents."""
     registers: int = 256
     """Tokens of an image."""

@@ -144,7 +144,7 @@ def check(node: Any) -> None:
     if (target := node.get("_target_")) is not None:
         if target not in ALLOWED:
             raise ValueError(f"the config names {target!r}, which is no part of FlexTok known here")
-        known = dict(argument.partition("=")[::2] for argument in ALLOWED[target].split())
+        known = {name: value for name, _, value in (argument.partition("=") for argument in ALLOWED[target].split())}
         for key, value in node.items():
             if key in ("_target_", "_partial_", "weight_init_style") or key.endswith(("_key", "_keys")):
                 continue

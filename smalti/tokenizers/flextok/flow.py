@@ -1,12 +1,11 @@
 """Rectified flow (arXiv 2209.03003): x_t = t noise + (1 - t) x_0, velocity v = noise - x_0; sampling with guidance.
 
-Shape suffixes: B batch, R rows (conditional, then null), K tokens, d FSQ dimensions, C latent channels, h w latent grid.
+Shape suffixes: B batch, R rows (conditional, then null), K tokens, d FSQ dimensions, C latent channels, h w latents.
 """
 
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from smalti.tokenizers.flextok.config import FlexTokDecode
@@ -55,7 +54,8 @@ class Guide:
         if options.threshold > 0:
             norm = torch.linalg.vector_norm(d, dim=_IMAGE, keepdim=True)
             d = d * (options.threshold / norm).clamp_max(1)
-        unit = F.normalize(v_BChw.double(), dim=_IMAGE)
+        v = v_BChw.double()
+        unit = v / torch.linalg.vector_norm(v, dim=_IMAGE, keepdim=True).clamp_min(1e-12)
         along = (d.double() * unit).sum(_IMAGE, keepdim=True) * unit
         update = d - (1 - options.parallel) * along
         return v_BChw + (scale - 1) * update.to(v_BChw.dtype)

@@ -100,7 +100,12 @@ class FlowDecoder(nn.Module):
         super().__init__()
         stack, channels = config.decoder, config.vae.latent_channels
         width = stack.width
-        self.count, self.patch, self.side, self.grid = config.registers, stack.patch, config.latent_side, config.grid(stack)
+        self.count, self.patch, self.side, self.grid = (
+            config.registers,
+            stack.patch,
+            config.latent_side,
+            config.grid(stack),
+        )
         self.parts, self.watched = config.modulated_parts, config.alignment_block
         self.codes = nn.Linear(len(config.levels), width)
         self.token_positions = nn.Parameter(torch.empty(1, 1, width, config.registers))
@@ -119,7 +124,11 @@ class FlowDecoder(nn.Module):
         self.head = nn.Linear(width, stack.patch**2 * channels)
         if config.alignment:
             self.alignment = nn.Sequential(
-                nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, config.alignment)
+                nn.Linear(width, width),
+                nn.SiLU(),
+                nn.Linear(width, width),
+                nn.SiLU(),
+                nn.Linear(width, config.alignment),
             )
         self._initialize(config)
 
