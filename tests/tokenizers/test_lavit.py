@@ -3,6 +3,7 @@ embeddings, time ids, negatives and latents; the number of tokens; attention by 
 the training of the pixel decoder.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import Stabl
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from torch import Tensor
 
+from smalti.hub import load
+from smalti.hub.keymap import to_official
 from smalti.nn.rendering import draw_noise, noise_sources
 from smalti.tokenizers.lavit.dynamic import decide, policies, policy_attention
 from smalti.tokenizers.lavit.llm import llm_features
@@ -22,6 +25,7 @@ from smalti.tokenizers.lavit.objective import (
     LaVITPixelObjectiveConfig,
 )
 from smalti.tokenizers.lavit.pixels import LaVITOptions
+from smalti.tokenizers.lavit.weights import constants, key_map
 from smalti.tokens import PAD, Tokens
 from tests.tiny.lavit import EMPTY, images, tiny_lavit
 
@@ -159,6 +163,42 @@ def test_the_number_of_tokens_depends_on_the_image() -> None:
     draws = [tokenizer.encode(batch, rng=seeded(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draws[0].ids, draws[1].ids)  # type: ignore[arg-type]
     assert not torch.equal(draws[0].lengths, draws[2].lengths)
+
+
+def test_three_official_files_make_one_model(tmp_path: Path) -> None:
+    """The encoder's file is loaded; the transformer's and the decoder's are found beside it under their names."""
+    tokenizer = tiny_lavit()
+    official = to_official(tokenizer.state_dict(), key_map(tokenizer.config), constants(tokenizer.config))
+    files = {
+        "encoder.": "eva_vitg_psz14.bin",
+        "tokenizer_decoder.": "highres_tokenizer_decoder.bin",
+        "": "tokenizer_encoder.bin",
+    }
+    for prefix, name in files.items():
+        part = {k: official.pop(k) for k in list(official) if k.startswith(prefix)}
+        torch.save({k.removeprefix(prefix): v for k, v in part.items()}, tmp_path / name)
+    loaded = load(tmp_path / "tokenizer_encoder.bin", like="lavit/highres", config=tokenizer.config)
+    assert isinstance(loaded, LaVITTokenizer)
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in tokenizer.state_dict().items())
+    assert torch.equal(loaded.encode(images(2)).ids, tokenizer.encode(images(2)).ids)  # type: ignore[arg-type]
+    (tmp_path / "eva_vitg_psz14.bin").unlink()
+    with pytest.raises(OSError, match=r"encoder\.\* weights are in eva_vitg_psz14\.bin"):
+        load(tmp_path / "tokenizer_encoder.bin", like="lavit/highres", config=tokenizer.config)
+
+
+def test_ids_do_not_depend_on_autocast_where_features_do_not() -> None:
+    """The selector and the match to codes compute in float32 inside an autocast region."""
+    tokenizer = tiny_lavit()
+    with torch.no_grad():
+        features = tokenizer.features(images(2))
+        keep = tokenizer.select(features)
+        merged = tokenizer.merger(features, keep)
+        tokens = tokenizer.tokens_of(merged, keep)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(tokenizer.select(features), keep)
+            assert torch.equal(tokenizer.tokens_of(merged, keep).ids, tokens.ids)  # type: ignore[arg-type]
+            options = LaVITOptions(steps=1)
+            assert tokenizer.decode(tokenizer.encode(images(2)), options=options).dtype == torch.float32
 
 
 def test_no_image_is_without_tokens() -> None:

@@ -16,6 +16,16 @@ from smalti.tokenizers.lavit.dynamic import Merger, Selector, decide, gumbel_noi
 from smalti.tokenizers.lavit.pixels import LaVITOptions, PixelDecoder
 from smalti.tokens import PAD, Segment, TokenLayout, Tokens
 
+_ROWS = 4096  # vectors compared with the codes at once: bounds memory at 16,384 codes to 256 MiB
+
+
+def nearest(vectors_nC: Tensor, codes_VC: Tensor) -> Tensor:
+    """int64 [n]: the code at the least distance |z - e|^2 from every vector; |z|^2 is left out, the same for all."""
+    with torch.autocast(vectors_nC.device.type, enabled=False):
+        squares_V = codes_VC.square().sum(dim=1)
+        parts = vectors_nC.split(_ROWS)
+        return torch.cat([torch.addmm(squares_V, z, codes_VC.T, alpha=-2).argmin(dim=1) for z in parts])
+
 
 class LaVITTokenizer(Tokenizer):
     """Image to 1..N ids: a selector keeps patches, a merger moves what the others show into them.
@@ -80,15 +90,9 @@ class LaVITTokenizer(Tokenizer):
         with torch.autocast(merged_nD.device.type, enabled=False):
             return F.normalize(self.to_code(merged_nD.float()), dim=-1)
 
-    def nearest(self, vectors_nC: Tensor) -> Tensor:
-        """int64 [n]: the nearest code of every vector; |z - e|^2 without the term that all codes share."""
-        with torch.autocast(vectors_nC.device.type, enabled=False):
-            lengths_V = self.codebook.square().sum(dim=1)
-            return torch.addmm(lengths_V, vectors_nC, self.codebook.T, alpha=-2).argmin(dim=1)
-
     def tokens_of(self, merged_BND: Tensor, keep_BN: Tensor) -> Tokens:
         """Tokens of the kept patches, in raster order."""
-        ids_n = self.nearest(self.code_vectors(merged_BND[keep_BN]))
+        ids_n = nearest(self.code_vectors(merged_BND[keep_BN]), self.codebook)
         return self.padded(list(ids_n.split(keep_BN.sum(dim=1).tolist())))
 
     def padded(self, ids: list[Tensor]) -> Tokens:

@@ -17,7 +17,7 @@ from smalti.images import resize_images
 from smalti.nn.losses import Losses
 from smalti.nn.rendering import draw_noise, noise_sources
 from smalti.tokenizers.lavit.dynamic import decide, gumbel_noise
-from smalti.tokenizers.lavit.model import LaVITTokenizer
+from smalti.tokenizers.lavit.model import LaVITTokenizer, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +58,15 @@ def gumbel_softmax(logp_BN2: Tensor, noise_BN2: Tensor | None, temperature: floa
 
 
 def kmeans(vectors_nC: Tensor, codes_VC: Tensor, rounds: int, rng: RandomGenerator) -> Tensor:
-    """Codes [V, C] of length 1 after `rounds` of k-means by angle, from random vectors; where there are fewer vectors
-    than codes, the rest stay what they are."""
+    """Codes [V, C] after `rounds` of k-means over vectors of length 1, from random ones of them.
+
+    Where there are fewer vectors than codes, the other codes stay what they are.
+    """
     count = min(len(vectors_nC), len(codes_VC))
     pick = torch.randperm(len(vectors_nC), generator=rng, device=rng.device)[:count].to(vectors_nC.device)
     centers = vectors_nC[pick]
     for _ in range(rounds):
-        nearest = (vectors_nC @ centers.T).argmax(dim=1)
-        sums = torch.zeros_like(centers).index_add_(0, nearest, vectors_nC)
+        sums = torch.zeros_like(centers).index_add_(0, nearest(vectors_nC, centers), vectors_nC)
         centers = torch.where(sums.abs().sum(dim=1, keepdim=True) > 0, F.normalize(sums, dim=-1), centers)
     return torch.cat([centers, codes_VC[count:]])
 
@@ -109,7 +110,7 @@ class LaVITObjective(nn.Module):
         vectors_nC = model.code_vectors(model.merger(features_BND, keep_BN)[kept_BN])
         if config.kmeans and config.quantize and step == 0 and self.training:
             self._start(vectors_nC.detach(), rng)
-        ids_n = model.nearest(vectors_nC.detach())
+        ids_n = nearest(vectors_nC.detach(), model.codebook)
         codes_nC = model.codebook[ids_n]
         decoded_nC = vectors_nC + (codes_nC - vectors_nC).detach() if config.quantize else vectors_nC
         lengths_B = kept_BN.sum(dim=1)

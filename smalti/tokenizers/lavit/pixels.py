@@ -111,9 +111,9 @@ class PixelDecoder:
         self, context: Context, size: tuple[int, int], options: LaVITOptions, rng: RandomGenerator | None
     ) -> Tensor:
         """Images float32 [B, 3, H, W] in about [0, 1], computed where the models are."""
-        device = self.unet.device
-        pooled = context.pooled.to(device) if context.pooled is not None else None
-        context = Context(tokens=context.tokens.to(device), pooled=pooled)
+        device, dtype = self.unet.device, self.unet.dtype
+        pooled = context.pooled.to(device, dtype) if context.pooled is not None else None
+        context = Context(tokens=context.tokens.to(device, dtype), pooled=pooled)
         conditions = self.conditions(context, size, options.original_size, null=options.guidance_scale != 1)
 
         def predict(x_RChw: Tensor, timestep: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class PixelDecoder:
         settings = {"steps": options.steps, "guidance_scale": options.guidance_scale}
         latents = denoise(predict, self.scheduler, start, sources=sources, **settings)
         with torch.autocast(device.type, enabled=False):
-            return latents_to_images(self.vae, latents.float())
+            return latents_to_images(self.vae, latents)
 
 
 def _on_hub(place: str) -> tuple[str, str]:
