@@ -16,7 +16,7 @@ from smalti.decoding.settings import Settings
 from smalti.generators.base import Condition, Generator
 from smalti.text.base import TextEncoder
 from smalti.tokenizers.base import Tokenizer, describe
-from smalti.tokens import Tokens
+from smalti.tokens import PAD, Tokens
 
 Class = int | str | None
 
@@ -89,8 +89,7 @@ class ImageGenerator:
         """
         if value is None:
             return -1
-        config: Any = self.generator.config
-        count = config.classes
+        count = self.generator.classes
         if isinstance(value, int) or str(value).isdigit():
             if not 0 <= int(value) < count:
                 raise ValueError(f"class {value} is out of range: {self.name} knows classes 0..{count - 1}")
@@ -261,14 +260,17 @@ class ImageGenerator:
         return Generation(images=torch.cat(images), tokens=Tokens.cat(tokens), provenance=provenance)
 
     def _tokens(self, partial: Partial) -> Tokens:
-        side = self.tokenizer.sizes.value
-        whole = Tokens(layout=self.generator.layout, ids=partial.values, origin=self.tokenizer.origin((side, side)))
-        return whole.prefix(partial.count)
+        """The decided prefix where the sequence may be cut there; else the whole one, -1 where undecided."""
+        side, layout, values = self.tokenizer.sizes.value, self.generator.layout, partial.values
+        kind = "latents" if layout.continuous else "ids"
+        whole = Tokens(layout=layout, **{kind: values}, origin=self.tokenizer.origin((side, side)))
+        leading = layout.continuous or bool((values[:, : partial.count] != PAD).all())
+        return whole.prefix(partial.count) if leading and partial.count in layout.prefixes else whole
 
     def _images(self, partial: Partial, tokens: Tokens) -> Tensor:
         latents = partial.feedback.latents()
         if latents is None:
-            return self.tokenizer.decode(tokens)
+            return self.tokenizer.preview(tokens)
         with torch.inference_mode():
             return self.tokenizer.decode_latents(latents).clamp(0, 1)
 

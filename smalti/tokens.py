@@ -184,7 +184,7 @@ class Tokens:
     def __post_init__(self) -> None:
         if (self.ids is None) == (self.latents is None):
             raise ValueError("Tokens need either ids or latents, got " + ("neither" if self.ids is None else "both"))
-        values = self._values
+        values = self.values
         ranks = 2 if self.ids is not None else 3
         if values.ndim != ranks or values.shape[1] > self.layout.length:
             raise ValueError(
@@ -199,20 +199,21 @@ class Tokens:
             raise ValueError(f"lengths must be [batch] and at most {values.shape[1]}, got {self.lengths.tolist()}")
 
     @property
-    def _values(self) -> Tensor:
+    def values(self) -> Tensor:
+        """The ids or the latents."""
         values = self.ids if self.ids is not None else self.latents
         assert values is not None
         return values
 
     def __len__(self) -> int:
-        return self._values.shape[0]
+        return self.values.shape[0]
 
     def __getitem__(self, index: int | slice | Tensor) -> Self:
         """The tokens of some images of the batch, trimmed to their longest."""
         rows = slice(index, index + 1 or None) if isinstance(index, int) else index
         lengths = self.lengths[rows]
         width = int(lengths.max()) if len(lengths) else 0
-        return self._with(self._values[rows][:, :width], lengths)
+        return self._with(self.values[rows][:, :width], lengths)
 
     def _with(self, values: Tensor, lengths: Tensor) -> Self:
         if self.ids is not None:
@@ -234,7 +235,7 @@ class Tokens:
                 raise ValueError(f"cannot keep {cut} tokens of an image that has {length}")
         lengths = torch.tensor(cuts, dtype=torch.int64, device=self.lengths.device)
         width = max(cuts, default=0)
-        values = self._values[:, :width].clone()
+        values = self.values[:, :width].clone()
         beyond = torch.arange(width, device=values.device) >= lengths.to(values.device)[:, None]
         values[beyond] = PAD if self.ids is not None else 0
         return self._with(values, lengths)
@@ -246,7 +247,7 @@ class Tokens:
             raise ValueError(
                 f"segment {i} spans tokens {start}..{end - 1}; an image has only {int(self.lengths.min())}"
             )
-        return self._values[:, start:end].unflatten(1, self.layout.segments[i].shape)
+        return self.values[:, start:end].unflatten(1, self.layout.segments[i].shape)
 
     def bits(self) -> Tensor:
         """float64 [B]: nominal bits of every image."""
@@ -269,13 +270,13 @@ class Tokens:
 
     def to(self, device: torch.device | str) -> Self:
         """The same tokens on another device."""
-        return self._with(self._values.to(device), self.lengths.to(device))
+        return self._with(self.values.to(device), self.lengths.to(device))
 
     def save(self, path: str | Path) -> None:
         """Writes a `.safetensors` file with the layout and origin in its header; never leaves a partial file."""
         from smalti.files import write_tensors
 
-        tensors = {"ids" if self.ids is not None else "latents": self._values.cpu(), "lengths": self.lengths.cpu()}
+        tensors = {"ids" if self.ids is not None else "latents": self.values.cpu(), "lengths": self.lengths.cpu()}
         header = {"layout": self.layout.to_dict(), "origin": asdict(self.origin) if self.origin else None}
         write_tensors(path, tensors, {"format": FILE_FORMAT, "smalti": json.dumps(header)})
 
@@ -308,11 +309,11 @@ class Tokens:
         first = parts[0]
         if any(p.layout != first.layout or p.origin != first.origin for p in parts):
             raise ValueError("only tokens of the same layout and tokenizer can be put into one batch")
-        width = max(p._values.shape[1] for p in parts)
+        width = max(p.values.shape[1] for p in parts)
         pad = PAD if first.ids is not None else 0
         rows = []
         for part in parts:
-            missing = width - part._values.shape[1]
+            missing = width - part.values.shape[1]
             shape = (0, missing) if first.ids is not None else (0, 0, 0, missing)
-            rows.append(torch.nn.functional.pad(part._values, shape, value=pad))
+            rows.append(torch.nn.functional.pad(part.values, shape, value=pad))
         return first._with(torch.cat(rows), torch.cat([p.lengths for p in parts]))

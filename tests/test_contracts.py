@@ -18,6 +18,7 @@ from smalti.decoding.sampling import Sampling
 from smalti.generators.base import Condition, Generator
 from smalti.tokenizers.base import Tokenizer
 from smalti.tokens import Tokens
+from tests.own_method import Bigrams, MeanColor
 from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
 from tests.toys import toy_pairs
 
@@ -36,8 +37,14 @@ def _var(**changes: object) -> Family:
     return Family(tiny_var_tokenizer(), tiny_var_generator(**changes), second)
 
 
+def _own() -> Family:
+    torch.manual_seed(3)
+    return Family(MeanColor().eval(), Bigrams().eval(), Bigrams().eval())
+
+
 FAMILIES: dict[str, Callable[[], Family]] = {
     **{name: (lambda name=name: Family(*toy_pairs()[name])) for name in toy_pairs()},
+    "own method": _own,
     "var": _var,
     "var shared modulation": lambda: _var(shared_modulation=True),
     "var plain attention": lambda: _var(normalize_attention=False),

@@ -23,6 +23,7 @@ from smalti.hub.registry import Folder, entries
 from smalti.tokenizers.base import Tokenizer
 from smalti.tokens import Origin, Tokens
 from tests import tiny
+from tests.own_method import MeanColor
 from tests.toys import toy_pairs
 
 KEYS = Path(__file__).parent / "goldens" / "keys"
@@ -34,7 +35,10 @@ def gathered(name: str) -> dict[str, Any]:
     return {key: value for module in MODULES for key, value in getattr(module, name, {}).items()}
 
 
-TOYS = {f"toy {name}": (lambda name=name: toy_pairs()[name][0]) for name in ("raster", "two scales", "latents")}
+TOYS: dict[str, Callable[[], Tokenizer]] = {
+    **{f"toy {name}": (lambda name=name: toy_pairs()[name][0]) for name in ("raster", "two scales", "latents")},
+    "own method": lambda: MeanColor().eval(),
+}
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {**TOYS, **gathered("TOKENIZERS")}
 OBJECTIVES: dict[str, Callable[[Any], Any]] = gathered("OBJECTIVES")
 UNUSED: dict[str, tuple[str, ...]] = gathered("UNUSED")

@@ -187,10 +187,6 @@ class ToyGenerator(Generator):
         state.total = state.total + self._sum(chosen).repeat(state.rows, 1)
         state.step += 1
 
-    def check_condition(self, condition: Condition) -> None:
-        if (condition.classes >= self.classes).any():
-            raise ValueError(f"class {int(condition.classes.max())} is out of range: 0..{self.classes - 1}")
-
 
 def toy_pairs() -> dict[str, tuple[Tokenizer, ToyGenerator, ToyGenerator]]:
     """Name -> tokenizer and two generators of the same layout, the first two in different orders."""

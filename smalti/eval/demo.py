@@ -222,7 +222,7 @@ def shown_classes(generator: ImageGenerator) -> list[int | str]:
     """The demo's classes, or as many of a generator's own, evenly spread over all it knows."""
     if set(CLASSES) <= set(generator.classes):
         return list(CLASSES)
-    known = int(getattr(generator.generator, "config").classes)  # noqa: B009
+    known = generator.generator.classes
     count = min(len(CLASSES), known)
     return [i * known // count for i in range(count)]
 

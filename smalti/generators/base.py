@@ -71,6 +71,8 @@ class Generator(nn.Module, ABC):
     layout: TokenLayout
     branches: tuple[str, ...] = ("cond", "null")
     """Row blocks of a guided prediction; ("cond",) for a model that was never trained without its condition."""
+    classes: int = 0
+    """Number of classes it knows."""
 
     @abstractmethod
     def schedule(self) -> Schedule:
@@ -109,4 +111,6 @@ class Generator(nn.Module, ABC):
 
     def check_condition(self, condition: Condition) -> None:
         """A ValueError if the condition cannot be served (class out of range, text for a class-only model)."""
-        return
+        wrong = condition.classes[(condition.classes < -1) | (condition.classes >= self.classes)]
+        if len(wrong):
+            raise ValueError(f"class {int(wrong[0])} is out of range: this model knows 0..{self.classes - 1}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from smalti.images import Resize, check_images, resize_images
-from smalti.tokens import Choice, Origin, TokenLayout, Tokens
+from smalti.tokens import PAD, Choice, Origin, TokenLayout, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +191,24 @@ class Tokenizer(nn.Module, ABC):
         return None
 
     def preview(self, tokens: Tokens, known: Tensor | None = None) -> Tensor:
-        """A picture of an unfinished sequence; families whose prefixes decode simply decode the prefix."""
-        return self.decode(tokens)
+        """A picture of an unfinished sequence, [B, 3, H, W] in [0, 1]; undecided ids are -1 or beyond the columns.
+
+        A legal prefix is decoded; anything else is filled up with the image's first token. Families that know what an
+        unknown token should look like do better. `known` bool [B, n] marks what is decided, by default what is there.
+        """
+        width, length = tokens.values.shape[1], tokens.layout.length
+        known = tokens.values != PAD if known is None and tokens.ids is not None else known
+        if width in tokens.layout.prefixes and (known is None or bool(known.all())):
+            return self.decode(tokens)
+        first = tokens.values[:, :1]
+        values = (
+            tokens.values
+            if known is None
+            else torch.where(known.view(*known.shape, *[1] * (first.ndim - 2)), tokens.values, first)
+        )
+        filled = torch.cat([values, first.expand(-1, length - width, *first.shape[2:])], dim=1)
+        kind = "ids" if tokens.ids is not None else "latents"
+        return self.decode(replace(tokens, **{kind: filled}, lengths=torch.full((len(tokens),), length)))
 
     def feedback(self, batch: int) -> Feedback:
         """A fresh feedback for generating `batch` images."""

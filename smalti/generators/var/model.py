@@ -118,7 +118,7 @@ class VARGenerator(Generator):
 
     def __init__(self, config: VARConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.classes = config, config.classes
         self.layout = TokenLayout.scales(config.sides, config.vocab)
         width = config.width
         self.class_embedding = nn.Embedding(config.classes + 1, width)
@@ -163,9 +163,7 @@ class VARGenerator(Generator):
 
     def check_condition(self, condition: Condition) -> None:
         """Errors: a class outside 0..classes - 1 (-1 = none), or text for a model that knows none."""
-        worst = condition.classes[(condition.classes < -1) | (condition.classes >= self.config.classes)]
-        if len(worst):
-            raise ValueError(f"class {int(worst[0])} is out of range: this model knows 0..{self.config.classes - 1}")
+        super().check_condition(condition)
         if condition.text is not None and condition.text.shape[-1] != self.config.text_features:
             allowed = f"text features of width {self.config.text_features}" if self.config.text_features else "no text"
             raise ValueError(f"this model takes {allowed}, got text features of width {condition.text.shape[-1]}")
