@@ -20,9 +20,9 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 def load_pretrained(kind: type[Loadable], source: str | Path, **options: Any) -> Loadable:
-    """A pipeline or model of diffusers, in float32, from a folder or the hub; safetensors unless `options` differ.
+    """A pipeline or model of diffusers or transformers, in float32, from a folder or the hub.
 
-    Errors: OSError that names the source and what to do.
+    Only safetensors are read unless `options` say otherwise. Errors: OSError that names the source and what to do.
     """
     pretrained: Any = kind
     try:
@@ -30,8 +30,8 @@ def load_pretrained(kind: type[Loadable], source: str | Path, **options: Any) ->
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise OSError(
-            f"decoding to pixels needs {kind.__name__} from {source}, which could not be loaded: {reason}. "
-            "With a copy of it: tokenizer.pipeline = ..., see the page of the family in the documentation"
+            f"{kind.__name__} could not be loaded from {source}: {reason}. With a copy of it, name its folder instead "
+            "(`pixels` in the tokenizer's config), or assign it: tokenizer.pipeline = ..."
         ) from error
 
 

@@ -58,7 +58,7 @@ class SEEDTokenizerConfig:
     """Layers of the reverse Q-Former."""
     embedding_channels: int = 1024
     """Width of the image embedding, that of CLIP ViT-H/14."""
-    unclip: str = UNCLIP
+    pixels: str = UNCLIP
     """Folder or hub id of the diffusers pipeline that makes pixels of the embedding, loaded when first needed."""
 
     def __post_init__(self) -> None:

@@ -114,12 +114,12 @@ class SEEDTokenizer(Tokenizer):
 
     @property
     def pipeline(self) -> "StableUnCLIPImg2ImgPipeline":
-        """The unCLIP pipeline that makes pixels; assign one, or it is loaded on first use from `config.unclip`.
+        """The unCLIP pipeline that makes pixels; assign one, or it is loaded on first use from `config.pixels`.
 
         It is no part of the tokenizer's weights and computes on the device where it was put.
         """
         if self._pipeline is None:
-            self._pipeline = load_unclip(self.config.unclip).to(self.device)
+            self._pipeline = load_unclip(self.config.pixels).to(self.device)
         return self._pipeline
 
     @pipeline.setter

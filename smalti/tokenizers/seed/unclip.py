@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from smalti.images import Resize, resize_images
+from smalti.nn.eva import clip_range
 from smalti.nn.rendering import denoise, draw_noise, latents_to_images, load_pretrained, noise_sources
 from smalti.tokens import Tokens
 
@@ -38,10 +40,30 @@ class UnCLIPOptions:
 
 
 def load_unclip(source: str) -> "StableUnCLIPImg2ImgPipeline":
-    """The pipeline of a folder or hub id. Errors: OSError that says how to give one instead."""
+    """The pipeline of a folder or hub id, without the CLIP encoder: the embedding comes from tokens.
+
+    Errors: OSError that says how to give one instead.
+    """
     from diffusers.pipelines.stable_diffusion.pipeline_stable_unclip_img2img import StableUnCLIPImg2ImgPipeline
 
-    return load_pretrained(StableUnCLIPImg2ImgPipeline, source)
+    return load_pretrained(StableUnCLIPImg2ImgPipeline, source, image_encoder=None, feature_extractor=None)
+
+
+class CLIPEmbedding(nn.Module):
+    """The frozen CLIP of a pipeline: images [B, 3, H, W] in [0, 1] to the embeddings [B, E] that condition it."""
+
+    def __init__(self, source: str) -> None:
+        """`source`: folder or hub id of the pipeline."""
+        from transformers import CLIPVisionModelWithProjection
+
+        super().__init__()
+        self.clip = load_pretrained(CLIPVisionModelWithProjection, source, subfolder="image_encoder")
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images of another size than CLIP's are resized (bicubic)."""
+        side: Any = self.clip.config.image_size
+        return self.clip(clip_range(resize_images(images, side, Resize(crop="none")))).image_embeds
 
 
 def side_of(pipeline: "StableUnCLIPImg2ImgPipeline") -> int:
