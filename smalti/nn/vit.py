@@ -19,9 +19,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BnD: Tensor, *, causal: bool = False, cache: KVCache | None = None, layer: int = 0) -> Tensor:
-        """With a `cache` the n tokens also see those that it holds; call `cache.advance(n)` after the last layer."""
+    def forward(
+        self,
+        x_BnD: Tensor,
+        *,
+        causal: bool = False,
+        cache: KVCache | None = None,
+        layer: int = 0,
+        read: slice = slice(None),
+    ) -> Tensor:
+        """With a `cache` the n tokens also see those that it holds; call `cache.advance(n)` after the last layer.
+
+        `read`: which of the n tokens to compute, in full attention; they still see all.
+        """
         q, k, v = self.qkv(x_BnD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, n, d]
+        q = q[:, :, read]
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         new, total = q.shape[2], k.shape[2]
@@ -67,8 +79,18 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.feed_forward = feed_forward
 
-    def forward(self, x_BnD: Tensor, *, causal: bool = False, cache: KVCache | None = None, layer: int = 0) -> Tensor:
-        x_BnD = x_BnD + self.attention(self.norm1(x_BnD), causal=causal, cache=cache, layer=layer)
+    def forward(
+        self,
+        x_BnD: Tensor,
+        *,
+        causal: bool = False,
+        cache: KVCache | None = None,
+        layer: int = 0,
+        read: slice = slice(None),
+    ) -> Tensor:
+        """Arguments as for `Attention`; a last block needs to compute only the tokens that are read afterwards."""
+        h_BnD = self.attention(self.norm1(x_BnD), causal=causal, cache=cache, layer=layer, read=read)
+        x_BnD = x_BnD[:, read] + h_BnD
         return x_BnD + self.feed_forward(self.norm2(x_BnD))
 
 

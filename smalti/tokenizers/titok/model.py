@@ -47,9 +47,9 @@ class Tower(nn.Module):
     def mix(self, rows_BLD: Tensor, read: slice) -> Tensor:
         """The rows `read` of the last block, normalized."""
         x_BLD = self.norm_in(rows_BLD)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x_BLD = block(x_BLD)
-        return self.norm_out(x_BLD[:, read])
+        return self.norm_out(self.blocks[-1](x_BLD, read=read))
 
 
 def _table(rows: int, width: int) -> nn.Parameter:
