@@ -1,4 +1,4 @@
-"""Training objective of SEED's causal Q-Former, the first stage of its training (arXiv 2310.01218, section 3.1).
+"""Training objective of SEED's causal Q-Former, the first stage of its training (arXiv 2310.01218).
 
 The last query, which has seen all others, is drawn to the caption of its image. Shape suffixes: B batch, H W pixels,
 L words, q queries, D width, E channels of the common space.

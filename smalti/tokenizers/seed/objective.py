@@ -1,4 +1,4 @@
-"""Training objective of SEED's codebook, the second stage of its training (arXiv 2310.01218, section 3.1).
+"""Training objective of SEED's codebook, the second stage of its training (arXiv 2310.01218).
 
 Terms and weights are those of the authors' training code. Shape suffixes: B batch, H W pixels, q tokens, D width,
 C code channels, E image embedding.
