@@ -51,13 +51,15 @@ def image_paths(images: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def load_tokenizer(name: str, device: str = "cpu") -> "Tokenizer":
-    """A tokenizer by name, file or folder; of a generator its tokenizer."""
+def load_tokenizer(name: str, device: str = "cpu", window: int | None = None) -> "Tokenizer":
+    """A tokenizer by name, file or folder; of a generator its tokenizer. `window`: in windows of so many pixels."""
     import smalti
     from smalti.pipeline import ImageGenerator
+    from smalti.tokenizers.windows import WindowedTokenizer
 
     model = smalti.load(name, device=device)
-    return model.tokenizer if isinstance(model, ImageGenerator) else model
+    tokenizer = model.tokenizer if isinstance(model, ImageGenerator) else model
+    return tokenizer if window is None else WindowedTokenizer(tokenizer, window=window)
 
 
 def load_generator(name: str, device: str = "cpu") -> "ImageGenerator":

@@ -15,6 +15,7 @@ def decode(
     out: Path,
     tokenizer: str | None = None,
     budget: int | None = None,
+    window: int | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> None:
@@ -25,6 +26,7 @@ def decode(
         out: Folder for the PNG files 0000.png, 0001.png, ...
         tokenizer: Model name, file or folder; default: the one named in the file.
         budget: Decode only the first tokens of every image, that many.
+        window: Work in overlapping windows of that many pixels, for images too large for the memory.
         device: Where to compute: cpu, cuda, mps.
         json: Print JSON.
     """
@@ -35,7 +37,7 @@ def decode(
     name = tokenizer or (coded.origin.tokenizer if coded.origin else "")
     if not name:
         raise ValueError(f"{tokens} does not say which tokenizer made it: name it with --tokenizer")
-    model = load_tokenizer(name, device)
+    model = load_tokenizer(name, device, window)
     if budget is not None:
         coded = coded.prefix(budget)
     written = write_images(model.decode(coded).cpu(), out)

@@ -15,6 +15,7 @@ def encode(
     out: Path,
     tokenizer: str = "mini/var",
     budget: int | None = None,
+    window: int | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> None:
@@ -25,6 +26,7 @@ def encode(
         out: Token file to write (.safetensors).
         tokenizer: Model name, file or folder.
         budget: Keep only that many tokens of every image.
+        window: Work in overlapping windows of that many pixels, for images too large for the memory.
         device: Where to compute: cpu, cuda, mps.
         json: Print JSON.
     """
@@ -37,7 +39,7 @@ def encode(
     from smalti.images import read_images
     from smalti.tokens import Tokens
 
-    model = load_tokenizer(tokenizer, device)
+    model = load_tokenizer(tokenizer, device, window)
     parts = [model.encode(model.preprocess(read_images(path))).to("cpu") for path in paths]
     tokens = Tokens.cat(parts)
     if budget is not None:

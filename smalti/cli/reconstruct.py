@@ -15,6 +15,7 @@ def reconstruct(
     out: Path,
     tokenizer: str = "mini/var",
     budget: str = "each",
+    window: int | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> None:
@@ -25,6 +26,7 @@ def reconstruct(
         out: Folder for the PNG files NAME-TOKENS.png.
         tokenizer: Model name, file or folder.
         budget: Numbers of tokens, such as 1,14,all; all: the whole sequence, each: every legal number.
+        window: Work in overlapping windows of that many pixels, for images too large for the memory.
         device: Where to compute: cpu, cuda, mps.
         json: Print JSON.
     """
@@ -35,7 +37,7 @@ def reconstruct(
     from smalti.eval.budgets import budgets_of, sweep
     from smalti.images import read_images, write_image
 
-    model = load_tokenizer(tokenizer, device)
+    model = load_tokenizer(tokenizer, device, window)
     pixels = torch.cat([model.preprocess(read_images(path)) for path in paths])
     legal = budgets_of(model.layout((pixels.shape[-2], pixels.shape[-1])))
     result = sweep(model, pixels, budgets=budget_list(budget, legal))

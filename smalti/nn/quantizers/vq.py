@@ -42,8 +42,9 @@ class VectorQuantizer(nn.Module):
         self.normalize = normalize
         self.codebook = nn.Parameter(torch.empty(vocab, width))
         nn.init.uniform_(self.codebook, -1 / vocab, 1 / vocab)
-        with torch.no_grad():
-            self.codebook.copy_(self.unit(self.codebook))
+        if normalize:
+            with torch.no_grad():  # to length 1, in place: building an empty model then computes nothing
+                self.codebook.mul_(1e9).renorm_(2, 0, 1)
         self.register_buffer("recent", torch.zeros(remembered), persistent=remembered > 0)
 
     def unit(self, z_C: Tensor) -> Tensor:
