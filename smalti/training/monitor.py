@@ -43,6 +43,12 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return -10 * (a - b).square().flatten(1).mean(1).clamp_min(1e-10).log10()
 
 
+def budgets_of(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Every legal prefix, or the powers of two among them and the whole where there are many."""
+    prefixes = tokenizer.layout().prefixes
+    return prefixes if len(prefixes) <= 12 else tuple(k for k in prefixes if k & (k - 1) == 0 or k == prefixes[-1])
+
+
 @dataclass(kw_only=True)
 class TokenizerMonitor:
     """Reconstructions of held-out images at every budget."""
@@ -70,7 +76,7 @@ class TokenizerMonitor:
         return values
 
     def _score(self, source: str, indices: Tensor, used: list[Tensor]) -> dict[str, float]:
-        prefixes = self.tokenizer.layout().prefixes
+        prefixes = budgets_of(self.tokenizer)
         budgets = prefixes if source == "emoji" else prefixes[-1:]
         scores: dict[str, list[Tensor]] = {}
         for images in self.bank.batches(indices, self.batch):
@@ -90,7 +96,7 @@ class TokenizerMonitor:
         if not len(images):
             return
         tokens = self.tokenizer.encode(images)
-        prefixes = self.tokenizer.layout().prefixes
+        prefixes = budgets_of(self.tokenizer)
         shown = [images, *(self.tokenizer.decode(tokens.prefix(k)) for k in prefixes)]
         rows = torch.stack(shown, dim=1).flatten(0, 1)
         save_sheet(rows, len(shown), self.out / "sheets" / f"step-{step:07d}.png")

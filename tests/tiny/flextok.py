@@ -35,19 +35,20 @@ def tiny_flextok(**changes: object) -> FlexTokTokenizer:
 
 
 def tiny_small_flextok() -> FlexTokTokenizer:
-    """With everything that a small model of ours may have: shared modulation, running scale, alignment."""
+    """With everything that a small model of ours may have: shared modulation, running scale, regression."""
     return tiny_flextok(
         vae=KLAutoencoderConfig(**{**vars(VAE), "running_scale": True}),
+        spatial_registers=True,
         shared_modulation=True,
         initial_gate=0.3,
-        alignment=7,
-        alignment_block=0,
         decode=FlexTokDecode(steps=1, noise=0.0, guidance_scale=1.0),
     )
 
 
 class Colors(nn.Module):
     """Stands for a feature network: seven numbers per patch of 4 pixels."""
+
+    width = 7
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         patches = nn.functional.pixel_unshuffle(images_B3HW, 4).flatten(2).transpose(1, 2)
@@ -62,7 +63,9 @@ def flow_objective(model: FlexTokTokenizer) -> FlexTokObjective:
 def small_objective(model: FlexTokTokenizer) -> FlexTokObjective:
     """Everything at once: flow, regression, pixels through the frozen autoencoder, alignment."""
     model.vae.requires_grad_(False)
-    config = FlexTokObjectiveConfig(l1=1.0, unconditional=0.4, regression=0.4, unrounded=0.5, alignment=0.5)
+    config = FlexTokObjectiveConfig(
+        l1=1.0, unconditional=0.4, regression=0.4, unrounded=0.5, alignment=0.5, alignment_block=0
+    )
     return FlexTokObjective(model, config, features=Colors())
 
 

@@ -110,6 +110,8 @@ class FlexTokConfig:
     """The autoencoder between pixels and latents."""
     registers: int = 256
     """Tokens of an image."""
+    spatial_registers: bool = False
+    """Registers start as the position vectors of places spread over the image, in raster order."""
     levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)
     """Levels of every FSQ dimension."""
     frequencies: int = 256
@@ -122,10 +124,6 @@ class FlexTokConfig:
     """One modulation layer for all decoder blocks, plus a learned offset per block (saves most of a small decoder)."""
     initial_gate: float = 0.0
     """What the gates of the decoder's residuals start at; 0 is adaLN-zero."""
-    alignment: int = 0
-    """Width of image features that an early decoder block learns to predict in training (REPA); 0 = none."""
-    alignment_block: int = 1
-    """Index of that block."""
     decode: FlexTokDecode = FlexTokDecode()
     """How tokens are decoded where nothing else is asked for."""
 

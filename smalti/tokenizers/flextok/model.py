@@ -26,6 +26,7 @@ from smalti.tokenizers.flextok.transformer import (
     TimeEmbedding,
     layer_norm,
     patchify,
+    sincos_table,
     unpatchify,
 )
 from smalti.tokens import Segment, TokenLayout, Tokens
@@ -54,6 +55,12 @@ class RegisterEncoder(nn.Module):
         nn.init.xavier_uniform_(self.patches.weight)
         nn.init.zeros_(self.patches.bias)
         nn.init.trunc_normal_(self.registers, std=0.02)
+        if config.spatial_registers:
+            side = math.ceil(math.sqrt(config.registers))
+            places = (torch.arange(side) + 0.5) * (self.grid / side) - 0.5
+            table = sincos_table(places, stack.width).flatten(2)[0].T
+            with torch.no_grad():
+                self.registers.copy_(table[: config.registers])
 
     def forward(self, z_BChw: Tensor, registers: int | None = None) -> Tensor:
         """[B, N, d], before quantization; `registers` computes only the first so many, to the same values."""
@@ -106,7 +113,7 @@ class FlowDecoder(nn.Module):
             config.latent_side,
             config.grid(stack),
         )
-        self.parts, self.watched = config.modulated_parts, config.alignment_block
+        self.parts, self.shared = config.modulated_parts, config.shared_modulation
         self.codes = nn.Linear(len(config.levels), width)
         self.token_positions = nn.Parameter(torch.empty(1, 1, width, config.registers))
         self.dropped = nn.Parameter(torch.empty(width))
@@ -115,21 +122,12 @@ class FlowDecoder(nn.Module):
         self.positions = PatchPositions(stack)
         self.time = TimeEmbedding(config.frequencies, width, config.time_scale)
         self.blocks = nn.ModuleList(ModulatedBlock(stack) for _ in range(stack.depth))
-        self.shared = config.shared_modulation
         layers = 1 if self.shared else stack.depth
         self.modulations = nn.ModuleList(nn.Linear(width, self.parts * 6 * width) for _ in range(layers))
         if self.shared:
             self.modulation_table = nn.Parameter(torch.empty(stack.depth, self.parts * 6 * width))
         self.head_modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, stack.patch**2 * channels)
-        if config.alignment:
-            self.alignment = nn.Sequential(
-                nn.Linear(width, width),
-                nn.SiLU(),
-                nn.Linear(width, width),
-                nn.SiLU(),
-                nn.Linear(width, config.alignment),
-            )
         self._initialize(config)
 
     def _initialize(self, config: FlexTokConfig) -> None:
@@ -195,17 +193,19 @@ class FlowDecoder(nn.Module):
 
     def velocity(self, x_RChw: Tensor, condition: Condition, modulation: Modulation) -> Tensor:
         """Velocity [R, C, h, w] of noisy latents."""
-        return self.watch(x_RChw, condition, modulation)[0]
+        return self.watch(x_RChw, condition, modulation, 0)[0]
 
-    def watch(self, x_RChw: Tensor, condition: Condition, modulation: Modulation) -> tuple[Tensor, Tensor]:
-        """Velocity [R, C, h, w], and what an early block makes of the patches [R, P, D]."""
+    def watch(
+        self, x_RChw: Tensor, condition: Condition, modulation: Modulation, watched: int
+    ) -> tuple[Tensor, Tensor]:
+        """Velocity [R, C, h, w], and the patches [R, P, D] as block number `watched` leaves them."""
         patches_RPD = self.patches(patchify(x_RChw, self.patch)) + self.positions(self.grid)
         h_RLD = torch.cat([patches_RPD, condition.registers_RSD.to(patches_RPD.dtype)], dim=1)
         count = patches_RPD.shape[1]
         parts, early = Parts(count, self.parts), h_RLD
         for i, (block, m_RE6D) in enumerate(zip(self.blocks, modulation.blocks, strict=True)):
             h_RLD = block(h_RLD, condition.bias_R11L, parts, m_RE6D)
-            early = h_RLD if i == self.watched else early
+            early = h_RLD if i == watched else early
         shift_R1D, scale_R1D = modulation.head_R2D[:, :1], modulation.head_R2D[:, 1:]
         out_RPc = self.head(torch.addcmul(shift_R1D, layer_norm(h_RLD[:, :count]), 1 + scale_R1D))
         return unpatchify(out_RPc, self.patch, self.side), early[:, :count]
@@ -261,4 +261,4 @@ class FlexTokTokenizer(Tokenizer):
             raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
         if options is not None and not isinstance(options, FlexTokDecode):
             raise ValueError(f"FlexTok decodes with options=FlexTokDecode(...), got {type(options).__name__}")
-        return self.decode_latents(self.sample_latents(tokens, options, rng=rng))
+        return self.decode_latents(self.sample_latents(tokens, options, rng=rng)).float()

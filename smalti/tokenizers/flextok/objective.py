@@ -37,7 +37,9 @@ class FlexTokObjectiveConfig(ReconstructionConfig):
     kl: float = 0.0
     """Weight of the divergence of the autoencoder's posterior from the standard normal, mean over values."""
     alignment: float = 0.0
-    """Weight of REPA (arXiv 2410.06940); needs a feature network and `alignment` in the model's config."""
+    """Weight of REPA (arXiv 2410.06940); needs a feature network."""
+    alignment_block: int = 1
+    """Index of the decoder block whose patches are aligned."""
     pixel_start: float = 0.0
     """Share of the training after which the pixel terms are on."""
     sample_posterior: bool = True
@@ -100,18 +102,22 @@ class FlexTokObjective(ReconstructionObjective):
         discriminator: nn.Module | None = None,
         features: nn.Module | None = None,
     ) -> None:
-        """`features`: images in [0, 1] -> [B, P, F], one frozen feature vector per decoder patch (REPA: DINOv2-L's).
+        """`features`: images in [0, 1] -> [B, P, F], a frozen vector per decoder patch (REPA: DINOv2-L); has `width` F.
 
-        Errors: ValueError for a weight without what it needs.
+        Errors: ValueError for a weight without the network it needs.
         """
         super().__init__(config, perceptual=perceptual, discriminator=discriminator)
-        if config.alignment and (features is None or not model.config.alignment):
-            raise ValueError(
-                f"the objective weighs REPA by {config.alignment}: pass a feature network, and set alignment in the "
-                "model's config to the width of its features; or weigh it 0"
-            )
         self.model, self.config = model, config
         self._features = (features,)  # in a tuple: not a part of the trained module
+        self.helpers: nn.Module | None = None
+        if config.alignment:
+            if features is None:
+                raise ValueError(
+                    f"the objective weighs REPA by {config.alignment}: pass a feature network, or weigh it 0"
+                )
+            width = model.config.decoder.width
+            hidden = (nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+            self.helpers = nn.Sequential(*hidden, nn.Linear(width, int(features.width)))  # type: ignore[arg-type]
 
     def forward(self, images: Tensor, step: int, rng: Generator) -> Losses:
         """Losses of a batch; every draw comes from `rng`."""
@@ -152,13 +158,13 @@ class FlexTokObjective(ReconstructionObjective):
         noise = self._normal(latents, rng) * ~regressed_B[:, None, None, None]
         t_B111 = t_B[:, None, None, None]
         noisy = t_B111 * noise + (1 - t_B111) * latents
-        condition = decoder.condition(
-            codes,
-            draw_budgets(config, self.model.config.registers, len(images), rng).to(latents.device),
-            self._share(len(images), config.unconditional, rng, latents) & ~regressed_B,
-            places=None if latents.device.type == "cpu" else self.model.config.registers,  # never waits for a GPU
-        )
-        velocity, early = decoder.watch(noisy, condition, decoder.modulate(t_B))
+        count = self.model.config.registers
+        kept_B = draw_budgets(config, count, len(images), rng).to(latents.device)
+        # On a GPU all places, which are of one size and need no waiting; on a CPU those that are needed.
+        places = min(int(kept_B.max()) + 1, count) if latents.device.type == "cpu" else count
+        null_B = self._share(len(images), config.unconditional, rng, latents) & ~regressed_B
+        condition = decoder.condition(codes, kept_B, null_B, places=places)
+        velocity, early = decoder.watch(noisy, condition, decoder.modulate(t_B), config.alignment_block)
         errors_B = (velocity.float() - (noise - latents)).square().mean((1, 2, 3))
         total = config.flow * errors_B.mean()
         parts = {
@@ -193,11 +199,11 @@ class FlexTokObjective(ReconstructionObjective):
         return codes, (in_order.diff() != 0).sum() + 1.0
 
     def _alignment(self, images: Tensor, early_BPD: Tensor) -> Tensor:
-        """REPA, eq. 6: minus the mean cosine of image features and what an MLP makes of an early block's patches."""
-        assert self._features[0] is not None
+        """REPA: minus the mean cosine of image features and what an MLP makes of an early block's patches."""
+        assert self._features[0] is not None and self.helpers is not None
         with torch.no_grad():
             wanted = self._features[0](images)
-        return -F.cosine_similarity(self.model.decoder.alignment(early_BPD).float(), wanted.float(), dim=-1).mean()
+        return -F.cosine_similarity(self.helpers(early_BPD).float(), wanted.float(), dim=-1).mean()
 
     def _pixels(self, images: Tensor, latents: Tensor, regressed_B: Tensor) -> Losses:
         """Pixel terms of the regressed images, through the frozen autoencoder."""

@@ -31,14 +31,14 @@ def unpatchify(x_BPc: Tensor, patch: int, side: int) -> Tensor:
     return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(x_BPc), -1, side, side)
 
 
-def sincos_table(side: int, width: int) -> Tensor:
-    """[1, width, side, side]: (sin, cos) of the row, then (sin, cos) of the column, at width / 4 frequencies.
+def sincos_table(places_s: Tensor, width: int) -> Tensor:
+    """[1, width, s, s]: (sin, cos) of the row, then (sin, cos) of the column, at width / 4 frequencies.
 
     Frequency j is 10000^(-j / (width / 4)).
     """
     quarter = width // 4
     frequencies = 10000.0 ** -(torch.arange(quarter, dtype=torch.float32) / quarter)
-    angles = torch.arange(side, dtype=torch.float32)[:, None] * frequencies
+    angles, side = places_s[:, None] * frequencies, len(places_s)
     waves = torch.cat([angles.sin(), angles.cos()], dim=1).T
     rows, columns = waves[:, :, None].expand(-1, -1, side), waves[:, None, :].expand(-1, side, -1)
     return torch.cat([rows, columns])[None]
@@ -53,7 +53,8 @@ class PatchPositions(nn.Module):
         super().__init__()
         self.kind, self.resize = stack.positions, stack.resize_positions
         if self.kind == "sincos":  # stored in the authors' files: a table of another kind or size does not load
-            self.register_buffer("positions", sincos_table(stack.position_side, stack.width))
+            places = torch.arange(stack.position_side, dtype=torch.float32)
+            self.register_buffer("positions", sincos_table(places, stack.width))
         else:
             self.positions = nn.Parameter(torch.empty(2, 1, stack.width, stack.position_side))
             nn.init.trunc_normal_(self.positions, std=0.02)
