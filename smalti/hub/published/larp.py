@@ -1,6 +1,7 @@
 """LARP (arXiv 2410.21264): the published video tokenizer and its numbers."""
 
 from smalti.hub.registry import Entry, HubFile, Paper, Published
+from smalti.images import Resize
 from smalti.tokenizers.larp.config import PUBLISHED as TOKENIZERS
 
 _PAPER = Paper(arxiv="2410.21264", title="LARP: Tokenizing Videos with a Learned Autoregressive Generative Prior")
@@ -22,6 +23,7 @@ ENTRIES = (
         published=tuple(Published(metric=m, value=v, protocol=_PROTOCOL) for m, v in _NUMBERS.items()),
         image_size=TOKENIZERS["l-long"].image_size,
         value_range="[0, 1]",
+        resize=Resize(kernel="bilinear"),
         verified=("goldens", "layout"),
         notes=(
             "Clips of 16 frames. The authors' code draws codes at random unless told not to; here they are the "
