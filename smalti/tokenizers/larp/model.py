@@ -34,6 +34,13 @@ def _blocks(width: int, depth: int, heads: int, eps: float) -> nn.ModuleList:
     return nn.ModuleList(blocks)
 
 
+def _through(blocks: nn.ModuleList, h: Tensor, count: int) -> Tensor:
+    """The last `count` tokens after all blocks; the last block computes no others."""
+    for i, block in enumerate(blocks, start=1):
+        h = block(h, read=slice(-count if i == len(blocks) else None, None))
+    return h
+
+
 class PatchPositions(nn.Module):
     """Position of every patch of a clip, [1, P, D]: a table, or the sum of learned vectors of its three places."""
 
@@ -85,9 +92,7 @@ class Encoder(nn.Module):
     def forward(self, x_B3THW: Tensor) -> Tensor:
         queries_1LD = self.queries[None] if self.query_type is None else self.queries[None] + self.query_type
         h = torch.cat((self.embed(x_B3THW), queries_1LD.expand(len(x_B3THW), -1, -1)), dim=1)
-        for block in self.blocks:
-            h = block(h)
-        return h[:, -len(self.queries) :]
+        return _through(self.blocks, h, len(self.queries))
 
 
 class Decoder(nn.Module):
@@ -116,9 +121,7 @@ class Decoder(nn.Module):
         queries_1PD = self.patch_queries()
         queries_1PD = queries_1PD if self.patch_query_type is None else queries_1PD + self.patch_query_type
         h = torch.cat((tokens, queries_1PD.expand(len(tokens), -1, -1)), dim=1)
-        for block in self.blocks:
-            h = block(h)
-        patches = self.head(self.norm(h[:, z_BLD.shape[1] :]))
+        patches = self.head(self.norm(_through(self.blocks, h, queries_1PD.shape[1])))
         x = patches.unflatten(-1, (*self.cube, 3)).unflatten(1, self.grid)  # [B, t, h, w, frame, y, x, 3]
         return x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
