@@ -147,6 +147,7 @@ class LARPObjective(nn.Module):
 
     def _discriminate(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
         """Cross-entropy with labels off 1 and 0 by 0.15 |N(0, 1)|, at most 0.3, and LeCam (arXiv 2104.03310)."""
+        real, fake = real.float(), fake.float()
         noise = torch.randn((2, *real.shape), generator=rng, device=rng.device).to(real.device)
         off = (0.15 * noise.abs()).clamp_max(0.3)
         loss = F.binary_cross_entropy_with_logits(real, 1 - off[0])
