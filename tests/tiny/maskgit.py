@@ -24,3 +24,4 @@ def tiny_maskgit_objective(model: MaskGITTokenizer) -> MaskGITTokenizerObjective
 
 TOKENIZERS = {"maskgit": tiny_maskgit_tokenizer}
 OBJECTIVES = {"maskgit": tiny_maskgit_objective}
+KEY_LISTS = {"maskgit/vqgan-f16-256": "maskgit_vqgan_imagenet_f16_256"}

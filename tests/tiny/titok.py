@@ -22,7 +22,9 @@ def tiny_titok(kind: str = "titok", **changes: object) -> TiTok:
     sizes = {"image_size": 16, "tokens": 6, "encoder": SIZE, "decoder": SIZE, "encoder_patch": 4, "decoder_patch": 4}
     settings = {**sizes, "legacy": False, **pixels, "pixel_res_blocks": 1, **KINDS[kind]}
     model = TiTok(TiTokConfig(**{**settings, **changes})).eval()  # type: ignore[arg-type]
-    torch.nn.init.normal_(model.encoder.head.weight)  # features wide enough that images differ in tokens
+    for weight in model.parameters():
+        if weight.ndim > 1:  # wider than torch's choice, so that images differ in tokens
+            torch.nn.init.normal_(weight, std=2 * weight[0].numel() ** -0.5)
     if model.config.vocab is not None:
         torch.nn.init.normal_(model.quantizer.codebook)
     if model.config.legacy:

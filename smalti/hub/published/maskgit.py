@@ -17,7 +17,7 @@ ENTRIES = (
         image_size=256,
         value_range="[0, 1]",
         resize=Resize(kernel="bicubic"),
-        verified=("listing",),
+        verified=("goldens", "layout"),
         notes="RAR's tokenizer; TiTok's first stage learns its codes. Takes any size that is a multiple of 16 pixels.",
     ),
 )
