@@ -113,6 +113,13 @@ def check_images(images: Tensor, *, frames: int = 0) -> None:
         raise ValueError(f"got values in [{low:.4g}, {high:.4g}]; {allowed}{fix}")
 
 
+def enlarge(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images [B, 3, H, W] in [0, 1] at (height, width), by bicubic interpolation where that is not their size."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, tuple(size), mode="bicubic").clamp(0, 1)
+
+
 def resize_images(images: Tensor, size: int, resize: Resize = Resize()) -> Tensor:
     """Images [B, 3, H, W] as [B, 3, size, size], clamped to [0, 1]; same dtype."""
     height, width = images.shape[-2:]

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from smalti.eval.bootstrap import Interval, mean_interval
 from smalti.eval.pixel import capped, psnr, ssim
 from smalti.eval.thumbnail import Thumbnails, thumbnails
-from smalti.images import to_uint8
+from smalti.images import enlarge, to_uint8
 from smalti.tokenizers.base import Tokenizer
 from smalti.tokens import TokenLayout, Tokens
 
@@ -111,7 +110,7 @@ def sweep(
         tokens.layout.check_prefix(k)
     result = BudgetSweep(rows=[], tokens=tokens, reconstructions=[], thumbnails=[], values=[])
     for k in chosen:
-        decoded = _reconstruct(tokenizer, tokens.prefix(k), tuple(images.shape[-2:]), batch)
+        decoded = _reconstruct(tokenizer, tokens.prefix(k), (images.shape[-2], images.shape[-1]), batch)
         small = thumbnails(images, tokens.layout.bits(k))
         ours = {name: metric(images, decoded).double() for name, metric in metrics.items()}
         theirs = {name: metric(images, _rounded(small.images)).double() for name, metric in metrics.items()}
@@ -154,13 +153,11 @@ def _row(
     )
 
 
-def _reconstruct(tokenizer: Tokenizer, tokens: Tokens, size: tuple[int, ...], batch: int) -> Tensor:
+def _reconstruct(tokenizer: Tokenizer, tokens: Tokens, size: tuple[int, int], batch: int) -> Tensor:
     parts = []
     for i in range(0, len(tokens), batch):
         decoded = tokenizer.decode(tokens[i : i + batch]).cpu()
-        if decoded.shape[-2:] != size:
-            decoded = F.interpolate(decoded, tuple(size), mode="bicubic").clamp(0, 1)
-        parts.append(_rounded(decoded))
+        parts.append(_rounded(enlarge(decoded, size)))
     return torch.cat(parts)
 
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from smalti.data.bank import ImageBank
 from smalti.data.counter import generator_at
 from smalti.data.tokens_bank import TokenBank
-from smalti.images import image_grid, write_image
+from smalti.images import enlarge, image_grid, write_image
 from smalti.nn.perceptual import lpips_of
 from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import Tokenizer
+from smalti.tokens import Tokens
 
 PROMPTS = (
     "red apple",
@@ -83,11 +84,15 @@ class TokenizerMonitor:
             tokens = self.tokenizer.encode(images)
             used.append(tokens.ids.unique() if tokens.ids is not None else torch.empty(0))
             for k in budgets:
-                made = self.tokenizer.decode(tokens.prefix(k))
+                made = self._decode(tokens, k, images)
                 scores.setdefault(f"{source}_psnr_{k}", []).append(psnr(made, images))
                 if self.perceptual is not None and k == budgets[-1]:
                     scores.setdefault(f"{source}_lpips", []).append(lpips_of(self.perceptual, made, images))
         return {name: float(torch.cat(parts).mean()) for name, parts in scores.items()}
+
+    def _decode(self, tokens: Tokens, k: int, like: Tensor) -> Tensor:
+        """What `k` tokens decode to, at the size of the source images."""
+        return enlarge(self.tokenizer.decode(tokens.prefix(k)), (like.shape[-2], like.shape[-1]))
 
     def sheet(self, step: int) -> None:
         """One row per image: the original, then its reconstruction at every budget."""
@@ -97,7 +102,7 @@ class TokenizerMonitor:
             return
         tokens = self.tokenizer.encode(images)
         prefixes = budgets_of(self.tokenizer)
-        shown = [images, *(self.tokenizer.decode(tokens.prefix(k)) for k in prefixes)]
+        shown = [images, *(self._decode(tokens, k, images) for k in prefixes)]
         rows = torch.stack(shown, dim=1).flatten(0, 1)
         save_sheet(rows, len(shown), self.out / "sheets" / f"step-{step:07d}.png")
 

@@ -78,14 +78,16 @@ def train(name: str, place: Place, *, setting: str = "cpu", overrides: Sequence[
     """Runs a recipe, or all stages of one, and returns the folder of the last exported model."""
     exported = place.out
     for stage in stages_of(name):
-        exported = place.run_folder(stage) / EXPORT
+        plain = read_yaml(stage)
+        folder = place.run_folder(str(plain.get("name", stage)))  # a recipe given by its path has another name
+        exported = folder / EXPORT
         if place.resume and (exported / "config.json").is_file():
             print(f"{stage} is done already: {exported}", flush=True)
             continue
-        wants_text = read_yaml(stage).get("model", {}).get("text_features") == "packaged"
+        wants_text = plain.get("model", {}).get("text_features") == "packaged"
         encoder = text_encoder() if wants_text else None
         recipe = load_recipe(stage, setting, overrides, text_features=encoder.width if encoder else None)
-        resuming = place.resume and (place.run_folder(stage) / CHECKPOINT).is_file()
+        resuming = place.resume and (folder / CHECKPOINT).is_file()
         if place.resume and not resuming:
             print(f"{stage} has no checkpoint yet: starts", flush=True)
         train_stage(recipe, replace(place, resume=resuming), encoder)
