@@ -261,9 +261,10 @@ class ImageGenerator:
 
     def _tokens(self, partial: Partial) -> Tokens:
         """The decided prefix where the sequence may be cut there; else the whole one, -1 where undecided."""
-        side, layout, values = self.tokenizer.sizes.value, self.generator.layout, partial.values
+        layout, values = self.generator.layout, partial.values
+        size = self.tokenizer.image_size(layout) or (self.tokenizer.sizes.value, self.tokenizer.sizes.value)
         kind = "latents" if layout.continuous else "ids"
-        whole = Tokens(layout=layout, **{kind: values}, origin=self.tokenizer.origin((side, side)))
+        whole = Tokens(layout=layout, **{kind: values}, origin=self.tokenizer.origin(size))
         leading = layout.continuous or bool((values[:, : partial.count] != PAD).all())
         return whole.prefix(partial.count) if leading and partial.count in layout.prefixes else whole
 
