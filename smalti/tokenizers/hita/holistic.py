@@ -1,4 +1,4 @@
-"""How holistic tokens are taken from an image and put back into it (arXiv 2507.02358, section 3), and swapping them.
+"""How holistic tokens are taken from an image and put back into it (arXiv 2507.02358), and swapping them.
 
 Shape suffixes: B batch, n holistic tokens, m foundation tokens, F their width, h w patch grid, L sequence, D width.
 """
@@ -21,8 +21,9 @@ FOUNDATION_GRID = 16
 def swap_holistic(tokens: Tokens, style: Tokens) -> Tokens:
     """The patch tokens of `tokens` behind the holistic tokens of `style`, image by image.
 
-    Decoded, the content of the one with the global look of the other (paper, section 4.4; the authors published no code
-    for it). In-painting is the same with the patches of a masked image and the holistic tokens of an intact one.
+    Decoded: the content of the one, meant to have the global look of the other (the paper's style transfer; its authors
+    published no code for it). In-painting is the same with the patches of a masked image and the holistic tokens of an
+    intact one.
     Errors: ValueError for tokens of another layout or number of images, or not whole.
     """
     if tokens.layout != style.layout or len(tokens) != len(style):

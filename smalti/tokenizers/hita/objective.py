@@ -1,4 +1,4 @@
-"""Training objective of Hita's tokenizer (arXiv 2507.02358, section 3.3).
+"""Training objective of Hita's tokenizer (arXiv 2507.02358).
 
 Shape suffixes: B batch, m foundation patches, F foundation width.
 """
@@ -28,14 +28,15 @@ class HitaTokenizerObjectiveConfig(ReconstructionConfig):
 
 
 def foundation_loss(predicted_BmF: Tensor, features_BmF: Tensor) -> Tensor:
-    """1 - mean over patches of cos(predicted, DINOv2's)."""
+    """1 - mean over patches of cos(p, f): p predicted from the holistic codes, f DINOv2's features of the patch."""
     return 1 - F.cosine_similarity(predicted_BmF, features_BmF, dim=-1, eps=1e-6).mean()
 
 
 class HitaTokenizerObjective(ReconstructionObjective):
     """Reconstruction, quantization of both codebooks, foundation features, and optionally LPIPS and adversarial terms.
 
-    The tokenizer's adversarial term is E[softplus(-D(rec))], as the authors train it; D's own is the hinge loss.
+    L = 2 mse + LPIPS + 0.5 E[softplus(-D(rec))] + sum over both codebooks of (mse(e, sg z) + beta mse(z, sg e))
+    + (1 - cos(p, f)) with the authors' weights, z the vectors and e their codes. The tokenizer's adversarial term is E[softplus(-D(rec))], as the authors train it; D's own is the hinge loss.
     """
 
     def __init__(
