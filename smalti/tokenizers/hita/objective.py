@@ -36,7 +36,8 @@ class HitaTokenizerObjective(ReconstructionObjective):
     """Reconstruction, quantization of both codebooks, foundation features, and optionally LPIPS and adversarial terms.
 
     L = 2 mse + LPIPS + 0.5 E[softplus(-D(rec))] + sum over both codebooks of (mse(e, sg z) + beta mse(z, sg e))
-    + (1 - cos(p, f)) with the authors' weights, z the vectors and e their codes. The tokenizer's adversarial term is E[softplus(-D(rec))], as the authors train it; D's own is the hinge loss.
+    + (1 - cos(p, f)) with the authors' weights, z the vectors and e their codes. The discriminator D
+    is trained with the hinge loss.
     """
 
     def __init__(
