@@ -72,6 +72,7 @@ def test_a_file_that_states_nothing_keeps_the_entry(tmp_path: Path) -> None:
         (("encoder", "module_dict", "enc_transformer"), {"_target_": "os.system"}, "'os.system'"),
         (("encoder", "module_dict", "enc_transformer"), {"rope": True}, "'rope'"),
         (("encoder", "module_dict", "enc_to_latents"), {"use_mup_readout": True}, "use_mup_readout = True"),
+        (("encoder", "module_dict", "enc_to_latents"), {"norm_layer": None}, "norm_layer = None"),
         (("encoder", "module_dict", "enc_seq_packer"), {"mask_mode": "full"}, "mask is 'full'"),
         (("decoder", "module_dict", "dec_transformer"), {"adaLN_expansion": 1}, "adaLN_expansion is 1"),
         (("regularizer",), {"levels": [8, 1]}, "two levels"),

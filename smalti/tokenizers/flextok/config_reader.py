@@ -63,6 +63,10 @@ ALLOWED = {
 }
 """Target -> the arguments it may have, some with the one value they must have."""
 
+_LAYERS = {
+    "norm_layer": ("flextok.model.layers.norm.Fp32LayerNorm",),
+    "act_layer": ("torch.nn.SiLU", "torch.nn.modules.activation.SiLU"),
+}
 _PARTS = ("vae", "encoder", "decoder", "regularizer")  # the others sample and train: their settings are ours to choose
 _LONGEST = 100_000  # characters of a config
 _POSITIONS: dict[str, Positions] = {"sincos": "sincos", "learnable_sum": "sum", "learnable_prod": "product"}
@@ -150,6 +154,8 @@ def check(node: Any) -> None:
                 continue
             if key not in known:
                 raise ValueError(f"{target} has an argument {key!r} that is not known here; known: {', '.join(known)}")
+            if key in _LAYERS and not (isinstance(value, Mapping) and value.get("_target_") in _LAYERS[key]):
+                raise ValueError(f"{target} with {key} = {value!r} is not supported, only {_LAYERS[key][0]}")
             if known[key] and value != json.loads(known[key]):
                 raise ValueError(f"{target} with {key} = {value!r} is not supported, only {known[key]}")
     for value in node.values():

@@ -107,12 +107,8 @@ class FlowDecoder(nn.Module):
         super().__init__()
         stack, channels = config.decoder, config.vae.latent_channels
         width = stack.width
-        self.count, self.patch, self.side, self.grid = (
-            config.registers,
-            stack.patch,
-            config.latent_side,
-            config.grid(stack),
-        )
+        self.count, self.side = config.registers, config.latent_side
+        self.patch, self.grid = stack.patch, config.grid(stack)
         self.parts, self.shared = config.modulated_parts, config.shared_modulation
         self.codes = nn.Linear(len(config.levels), width)
         self.token_positions = nn.Parameter(torch.empty(1, 1, width, config.registers))
@@ -170,11 +166,10 @@ class FlowDecoder(nn.Module):
         rest_RD = torch.where(null_R[:, None], self.null, self.dropped)
         is_rest_RS1 = (place_S == kept_R1)[..., None]
         registers_RSD = torch.where(is_rest_RS1, rest_RD[:, None].to(tokens_RSD.dtype), tokens_RSD)
-        rest_weight = (self.count - kept_R1).clamp_min(1).log()
-        unused = torch.where(place_S == kept_R1, rest_weight, -math.inf)
-        bias_RS = torch.where(place_S < kept_R1, 0.0, unused)
-        bias_RL = F.pad(bias_RS, (self.grid**2, 0))
-        return Condition(registers_RSD, bias_RL[:, None, None])
+        rest_bias_R1 = (self.count - kept_R1).clamp_min(1).log()
+        bias_RS = torch.where(place_S == kept_R1, rest_bias_R1, -math.inf)
+        bias_RS = torch.where(place_S < kept_R1, 0.0, bias_RS)
+        return Condition(registers_RSD, F.pad(bias_RS, (self.grid**2, 0))[:, None, None])
 
     def _tokens(self, codes_RKd: Tensor) -> Tensor:
         tokens_RKD = self.codes(codes_RKd)
