@@ -9,7 +9,7 @@ _TATITOK = Paper(
     arxiv="2501.07730",
     title="Democratizing Text-to-Image Masked Generative Models with Compact Text-Aware One-Dimensional Tokens",
 )
-_LICENSE = "research only, as the README says (tagged Apache-2.0 on the hub)"
+_LICENSE = "research only, as the README says (the authors' hub class declares Apache-2.0)"
 _PROTOCOL = "ImageNet validation set, 256x256; reported by the authors"
 _CAPTIONED = "ImageNet validation set, 256x256, decoded with the caption 'A photo of a CLASS.'; reported by the authors"
 _SAMPLED = "; latents sampled from the posterior"
