@@ -53,7 +53,7 @@ def grid(segment: Segment, x: float, y: float, start: int, total: int, side: flo
         for i in range(rows * columns):
             share = (start + frame * rows * columns + i) / total
             row, column = divmod(i, columns)
-            parts.append(box(x + shift + column * step, y + shift + row * step, step - 0.8, step - 0.8, shade(share)))
+            parts.append(box(x + shift + column * step, y + shift + row * step, step * 0.9, step * 0.9, shade(share)))
     return parts
 
 
@@ -77,7 +77,7 @@ def drawing(entry: Entry, layout: TokenLayout) -> str:
     maps = [s for s in layout.segments if len(s.shape) > 1]
     largest = max((max(s.shape[-2:]) for s in maps), default=1)
     room = (WIDTH - 2 * MARGIN - 16 * len(maps)) / max(sum(max(s.shape[-2:]) for s in maps), 1)
-    step = min(9.0, room)
+    step = min(9.0, room, 200 / largest)
     for segment, start in zip(layout.segments, layout.starts, strict=False):
         if len(segment.shape) == 1:
             parts.append(text(MARGIN, y - 6, label(segment), 12))
