@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 RUNS = ("whole encode", "windowed encode", "whole decode", "windowed decode")
 
@@ -40,11 +41,12 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     from smalti.tokenizers.windows import WindowedTokenizer
     from smalti.tokens import Tokens
 
-    resource.setrlimit(resource.RLIMIT_AS, (int(args.limit * 2**30),) * 2)
+    limit = int(args.limit * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     entry = model_info(args.tokenizer)
-    tokenizer = family("tokenizer", entry.family).model_class(entry.config).eval()
+    tokenizer: Any = family("tokenizer", entry.family).model_class(entry.config).eval()
     way, verb = args.child.split()
     if way == "windowed":
         tokenizer = WindowedTokenizer(tokenizer, window=args.window, overlap=args.overlap)

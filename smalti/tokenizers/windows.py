@@ -1,22 +1,27 @@
 """Large images in overlapping windows: memory that does not grow with the image.
 
-Whole-image results are not reproduced exactly: GroupNorm takes its statistics, and attention its keys, from all of what
-it is given, and a window is less than the image. What is local is exact: a tokenizer made of convolutions alone gives
-the same tokens and pixels as for the whole image if no token and no pixel looks farther than a quarter of the overlap.
-`docs/families/llamagen.md` states what was measured for a VQGAN.
+What is local is exact: a tokenizer made of convolutions alone gives the same tokens and pixels as for the whole image
+if no token and no pixel looks farther than a quarter of the overlap. What is global is not: GroupNorm takes its
+statistics, and attention its keys, from all it is given, and a window is less than the image. The statistics are
+therefore pooled over all windows in a first pass; attention stays within its window. What was measured stands in
+`docs/families/llamagen.md`.
 
 Shape suffixes: B batch, H W pixels, h w token grid, N windows, n positions of a window.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from smalti.nn.pooled_norms import group_norms, measured, normalized
 from smalti.tokenizers.base import Tokenizer
 from smalti.tokens import Origin, TokenLayout, Tokens
+
+Result = TypeVar("Result")
 
 
 class WindowedTokenizer(Tokenizer):
@@ -27,8 +32,12 @@ class WindowedTokenizer(Tokenizer):
     to window in the middle half of their overlap, and leaves out the quarter next to a window's edge.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, window: int = 512, overlap: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, window: int = 512, overlap: int | None = None, pooled: bool = True
+    ) -> None:
         """`window` and `overlap` in pixels; neighbors overlap by at least `overlap`, by default a quarter of a window.
+
+        `pooled` gives all windows of an image the same GroupNorm statistics, which takes a second pass over them.
 
         Errors: ValueError for a tokenizer of one size or another layout, or numbers that do not fit its grid.
         """
@@ -36,6 +45,7 @@ class WindowedTokenizer(Tokenizer):
         self.tokenizer, self.window = tokenizer, window
         self.name, self.fingerprint, self.resize = tokenizer.name, tokenizer.fingerprint, tokenizer.resize
         self.sizes, self.frames = tokenizer.sizes, tokenizer.frames
+        self.pooled = pooled and bool(group_norms(tokenizer))
         self.cell = _cell(tokenizer, window)
         self.overlap = max(window // 4 // self.cell, 1) * self.cell if overlap is None else overlap
         if self.overlap % self.cell or not self.cell <= self.overlap <= window // 2:
@@ -54,6 +64,7 @@ class WindowedTokenizer(Tokenizer):
         if origin is None or max(image_size) <= self.window:
             return origin
         windows = f"windows of {self.window} pixels overlapping by {self.overlap}"
+        windows += ", pooled statistics" if self.pooled else ""
         return replace(origin, preprocessing=f"{origin.preprocessing}, {windows}")
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
@@ -62,17 +73,20 @@ class WindowedTokenizer(Tokenizer):
 
     def _encode(self, images: Tensor, rng: torch.Generator | None) -> Tokens:
         layout = self.layout((images.shape[-2], images.shape[-1]))
-        height, width = layout.segments[0].shape
-        columns = self._spans(width)
-        rows = []
-        for (top, bottom), (first, end) in zip(self._spans(height), owned(self._spans(height)), strict=True):
-            row = []
-            for (left, right), (start, stop) in zip(columns, owned(columns), strict=True):
-                area = images[..., top * self.cell : bottom * self.cell, left * self.cell : right * self.cell]
-                grid = self.tokenizer.encode(area, rng=rng).segment(0)
-                row.append(grid[:, first - top : end - top, start - left : stop - left])
-            rows.append(torch.cat(row, dim=2))
-        return _tokens(layout, torch.cat(rows, dim=1), None)
+        rows, columns = (self._spans(n) for n in layout.segments[0].shape)
+
+        def work() -> Tensor:
+            strips = []
+            for (top, bottom), (first, end) in zip(rows, owned(rows), strict=True):
+                strip = []
+                for (left, right), (start, stop) in zip(columns, owned(columns), strict=True):
+                    area = images[..., top * self.cell : bottom * self.cell, left * self.cell : right * self.cell]
+                    grid = self.tokenizer.encode(area, rng=rng).segment(0)
+                    strip.append(grid[:, first - top : end - top, start - left : stop - left])
+                strips.append(torch.cat(strip, dim=2))
+            return torch.cat(strips, dim=1)
+
+        return _tokens(layout, self._run(work, len(rows) * len(columns)), None)
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: torch.Generator | None) -> Tensor:
         grid = tokens.segment(0)
@@ -81,16 +95,30 @@ class WindowedTokenizer(Tokenizer):
             raise ValueError(f"these tokens decode to {height}x{width} pixels only, got size={size}: resize the image")
         rows, columns = self._spans(grid.shape[1]), self._spans(grid.shape[2])
         down, across = (fades(s, self.cell, self.overlap).to(self.device) for s in (rows, columns))
-        images = torch.zeros(len(tokens), 3, height, width, device=self.device)
-        for (top, bottom), weight_H in zip(rows, down, strict=True):
-            for (left, right), weight_W in zip(columns, across, strict=True):
-                here = ((bottom - top) * self.cell, (right - left) * self.cell)
-                part = _tokens(
-                    self.tokenizer.layout(here), grid[:, top:bottom, left:right], self.tokenizer.origin(here)
-                )
-                area = images[..., top * self.cell : bottom * self.cell, left * self.cell : right * self.cell]
-                area += self.tokenizer.decode(part, options=options, rng=rng) * weight_H[:, None] * weight_W
-        return images
+
+        def work() -> Tensor:
+            images = torch.zeros(len(tokens), 3, height, width, device=self.device)
+            for (top, bottom), weight_H in zip(rows, down, strict=True):
+                for (left, right), weight_W in zip(columns, across, strict=True):
+                    here = ((bottom - top) * self.cell, (right - left) * self.cell)
+                    layout, origin = self.tokenizer.layout(here), self.tokenizer.origin(here)
+                    part = self.tokenizer.decode(
+                        _tokens(layout, grid[:, top:bottom, left:right], origin), options=options, rng=rng
+                    )
+                    area = images[..., top * self.cell : bottom * self.cell, left * self.cell : right * self.cell]
+                    area += part * weight_H[:, None] * weight_W
+            return images
+
+        return self._run(work, len(rows) * len(columns))
+
+    def _run(self, work: Callable[[], Result], windows: int) -> Result:
+        """`work` over all windows; first once more, where their statistics are to be pooled."""
+        if not self.pooled or windows == 1:
+            return work()
+        with measured(self.tokenizer) as moments:
+            work()
+        with normalized(self.tokenizer, moments):
+            return work()
 
 
 def _cell(tokenizer: Tokenizer, window: int) -> int:
@@ -102,7 +130,7 @@ def _cell(tokenizer: Tokenizer, window: int) -> int:
     if not tokenizer.sizes.allows(window, window):
         raise ValueError(f"a window must be of a size that {name} takes ({tokenizer.sizes}), got {window} pixels")
     segments = tokenizer.layout(window).segments
-    if len(segments) > 1 or len(segments[0].shape) != 2 or window % segments[0].shape[0]:
+    if len(segments) != 1 or len(segments[0].shape) != 2 or window % segments[0].shape[0]:
         raise ValueError(f"windows need a tokenizer of one token grid; {name} has {[s.shape for s in segments]}")
     return window // segments[0].shape[0]
 

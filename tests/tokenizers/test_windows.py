@@ -1,12 +1,18 @@
-"""Proves that windows change nothing that is local, and states how much they change for a VQGAN with global layers."""
+"""Proves that windows change nothing that is local, and bounds what they change for networks with global layers."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import smalti
+from smalti.data.sample_images import FOLDER
+from smalti.eval.pixel import psnr
+from smalti.images import read_images
+from smalti.nn.pooled_norms import measured, normalized
 from smalti.tokenizers.base import Sizes, Tokenizer
 from smalti.tokenizers.windows import WindowedTokenizer, fades, owned, spans
 from smalti.tokens import Segment, TokenLayout, Tokens
@@ -42,6 +48,27 @@ class Convolutions(Tokenizer):
         grid = tokens.segment(0)
         z = grid if self.vocab is None else F.embedding(grid, self.codebook)
         return torch.sigmoid(self.up(self.mix(z.movedim(-1, 1))))
+
+
+class Grid(Tokenizer):
+    """Encoder and decoder of the packaged mini/var as a continuous tokenizer of any size: trained, and like a VQGAN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.var: Any = smalti.load("mini/var")
+        self.sizes = Sizes(kind="multiple_of", value=8)
+
+    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
+        height, width = (size, size) if isinstance(size, int) else size or (64, 64)
+        shape = (height // 8, width // 8)
+        return TokenLayout(segments=(Segment(shape=shape, vocab=None),), prefixes=(shape[0] * shape[1],))
+
+    def _encode(self, images: Tensor, rng: torch.Generator | None) -> Tokens:
+        latents = self.var.features(images).movedim(1, -1).flatten(1, 2)
+        return Tokens(layout=self.layout((images.shape[-2], images.shape[-1])), latents=latents)
+
+    def _decode(self, tokens: Tokens, size: int | None, options: object, rng: torch.Generator | None) -> Tensor:
+        return self.var.decode_latents(tokens.segment(0).movedim(-1, 1))
 
 
 def photo(height: int, width: int, count: int = 1) -> Tensor:
@@ -103,12 +130,45 @@ def test_tokenizers_and_windows_that_do_not_fit_are_refused():
             WindowedTokenizer(tokenizer, **settings)
 
 
+def test_pooled_statistics_are_those_of_the_whole():
+    """Halves of an input, normalized by what both halves are, give the halves of the whole's result."""
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(2, 4)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(3, 4, 8, 6) * torch.linspace(1, 5, 8)[:, None] + 2
+    whole = norm(x)
+    with torch.no_grad(), measured(norm) as moments:
+        parts = [norm(half) for half in x.chunk(2, dim=2)]
+        assert not torch.allclose(torch.cat(parts, dim=2), whole, atol=0.1)
+    with torch.no_grad(), normalized(norm, moments):
+        assert torch.allclose(torch.cat([norm(half) for half in x.chunk(2, dim=2)], dim=2), whole, atol=1e-5)
+    assert torch.allclose(norm(x), whole)
+
+
+def test_windows_of_a_trained_network_stay_near_the_whole():
+    """A part of a photograph in windows of a sixth of it: measured 0.14 and 34.5 dB pooled, 0.30 and 32.9 dB apart."""
+    tokenizer = Grid().eval()
+    image = read_images(FOLDER / "photo-path-in-the-picos-de-europa.jpg")[..., :128, :192]
+    whole = tokenizer.encode(image)
+    decoded, scale = tokenizer.decode(whole), whole.latents.var(dim=1).mean().sqrt()
+    errors, nearness = {}, {}
+    for pooled in (True, False):
+        windowed = WindowedTokenizer(tokenizer, window=64, overlap=32, pooled=pooled)
+        errors[pooled] = float((windowed.encode(image).latents - whole.latents).square().mean().sqrt() / scale)
+        nearness[pooled] = float(psnr(decoded, windowed.decode(whole)))
+    assert errors[True] < 0.17
+    assert errors[True] < 0.6 * errors[False]
+    assert nearness[True] > 33.5
+    assert nearness[True] > nearness[False] + 1
+
+
 def test_tokens_say_that_windows_made_them():
     tokenizer = tiny_llamagen_tokenizer()
     tokenizer.name, tokenizer.fingerprint = "tiny", "a" * 64
     windowed = WindowedTokenizer(tokenizer, window=16, overlap=8)
     tokens = windowed.encode(photo(24, 40))
-    assert "windows of 16 pixels overlapping by 8" in tokens.origin.preprocessing
+    assert "windows of 16 pixels overlapping by 8, pooled statistics" in tokens.origin.preprocessing
     assert tokens.origin.image_size == (24, 40)
     assert windowed.decode(tokens).shape == tokenizer.decode(tokens).shape == (1, 3, 24, 40)
     assert "windows" not in windowed.encode(photo(16, 16)).origin.preprocessing
