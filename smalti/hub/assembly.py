@@ -62,7 +62,8 @@ def read_official(entry: Entry, path: Path) -> dict[str, Tensor]:
 
 def convert(entry: Entry, state: Mapping[str, Tensor], path: Path | str = "the weights") -> dict[str, Tensor]:
     """An official state dict under our names; WeightsError with the likely cause if it is not this entry's."""
-    key_map = family(entry.role, entry.family).key_map(entry.config)
+    found = family(entry.role, entry.family)
+    key_map, state = found.key_map(entry.config), keymap.renamed(state, found.aliases)
     unneeded = keymap.dropped(state, key_map)
     state = {key: value for key, value in state.items() if key not in unneeded}
     expected = official_shapes(entry.role, entry.family, entry.config)

@@ -56,6 +56,11 @@ class Family:
         """Official tensors that hold no information, to write back."""
         return self._module("weights").constants(config)
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Other official names that files may have -> those of the key map, for families that have such files."""
+        return getattr(self._module("weights"), "ALIASES", {})
+
     def config_in(self, path: Path, config: Any) -> Any:
         """The config that an official file states itself, for families whose files do; otherwise `config`."""
         read = getattr(self._module("weights"), "config_in", None)
@@ -83,6 +88,7 @@ FAMILIES = (
     Family(role="tokenizer", name="detailflow", config="DetailFlowTokenizerConfig", model="DetailFlowTokenizer"),
     Family(role="tokenizer", name="titok", config="TiTokConfig", model="TiTok"),
     Family(role="tokenizer", name="maskgit", config="MaskGITTokenizerConfig", model="MaskGITTokenizer"),
+    Family(role="tokenizer", name="kl", config="KLTokenizerConfig", model="KLTokenizer"),
     Family(role="generator", name="var", config="VARConfig", model="VARGenerator"),
 )
 
@@ -161,7 +167,9 @@ def _value(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_value(None, v) for v in value)
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    for option in options:
-        if isinstance(value, Mapping) and dataclasses.is_dataclass(option) and isinstance(option, type):
-            return config_from_dict(option, value)
-    return value
+    classes = [o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)]
+    if not isinstance(value, Mapping) or not classes:
+        return value
+    # of several classes the one that has these fields
+    fitting = [c for c in classes if {f.name for f in dataclasses.fields(c)} >= set(value)]
+    return config_from_dict((fitting or classes)[0], value)

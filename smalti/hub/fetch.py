@@ -1,7 +1,9 @@
 """Getting published files: through `huggingface_hub`, its cache and the user's own settings, or from the web."""
 
 import hashlib
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 from smalti.hub.registry import Companion, Entry, Folder, HubFile, LocalFile, WebFile
 
@@ -19,7 +21,11 @@ def fetch(entry: Entry) -> Path:
         case Folder(path=path) | LocalFile(path=path):
             return path
         case HubFile() as source:
-            return _checked(entry, hub_file(source, name=entry.name))
+            path = _checked(entry, hub_file(source, name=entry.name))
+            for name in source.beside:
+                with suppress(FetchError):  # without it the entry's own config counts
+                    hub_file(replace(source, file=str(PurePosixPath(source.file).with_name(name))), name=entry.name)
+            return path
         case None:
             raise FetchError(f"{entry.name} has no published weights: build it from its config and train it")
 

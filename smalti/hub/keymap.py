@@ -68,6 +68,12 @@ def to_official(
     return {**{str(table[key]): value for key, value in state.items()}, **(constants or {})}
 
 
+def renamed(state: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """The same values with older official names replaced by today's; keys that are no alias stay."""
+    table = _Table(aliases.items())
+    return {str(table[key]) if key in table else key: value for key, value in state.items()}
+
+
 def dropped(keys: Iterable[str], key_map: KeyMap) -> set[str]:
     """Which official keys the map drops on purpose."""
     table = _Table((k, v) for k, v in key_map.items() if v is None)

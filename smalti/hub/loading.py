@@ -10,8 +10,10 @@ import torch
 
 from smalti.hub import matching
 from smalti.hub.assembly import assemble
+from smalti.hub.diffusers_folders import VAE, autoencoder_of, is_autoencoder
+from smalti.hub.diffusers_folders import WEIGHTS as DIFFUSERS_WEIGHTS
 from smalti.hub.families import Role, family_of
-from smalti.hub.fetch import fetch, hub_file
+from smalti.hub.fetch import FetchError, fetch, hub_file
 from smalti.hub.folders import CARD, CONFIG, WEIGHTS, read_folder
 from smalti.hub.pickles import candidates, read_weights, unwrap
 from smalti.hub.registry import Entry, Folder, HubFile, LocalFile, entries, model_info, unknown_name
@@ -35,7 +37,8 @@ def load(
     """A tokenizer, or a generator together with its tokenizer, text encoder and published sampler settings.
 
     `name_or_path` is a name of `list_models()`, a folder of `save_pretrained`, "hub:owner/name" for such a folder on
-    the hub, or an official weight file. The model of a file is found by its keys and shapes; where several fit, `like`
+    the hub, or an official weight file; a folder may also be one of diffusers, of an autoencoder or of a pipeline that
+    has one. The model of a file is found by its keys and shapes; where several fit, `like`
     (a name) or `config` says which, and `wrapping` which of several state dicts. `tokenizer` is the one a generator
     goes with, if not the published one (default for a file: the published file beside it, else by name).
     Weights are float32 unless `dtype` says otherwise (generators only).
@@ -81,22 +84,40 @@ def find(
             raise ValueError(f"{name} is known by name: config=, like= and wrapping= go with a file")
         return known[name]
     if name.startswith(HUB):
-        return replace(read_folder(_download(name.removeprefix(HUB))), name=name)
+        folder = _download(name.removeprefix(HUB))
+        return replace(autoencoder_of(folder) or read_folder(folder), name=name)
     path = Path(name).expanduser()
     if path.is_dir():
-        return replace(read_folder(path), name=str(path))
+        return replace(autoencoder_of(path) or read_folder(path), name=str(path))
     if not path.is_file():
         raise ValueError(unknown_name(name))
     if (path.parent / CONFIG).is_file() and path.name == WEIGHTS:
         return replace(read_folder(path.parent), name=str(path.parent))
+    if config is None and like is None and (found := autoencoder_of(path.parent, path)) is not None:
+        return replace(found, name=str(path))
     return _official(path, role=role, config=config, like=like, wrapping=wrapping)
 
 
 def _download(repo: str) -> Path:
-    for file in (CONFIG, WEIGHTS):
-        path = hub_file(HubFile(repo=repo, file=file), name=HUB + repo)
+    """The folder in the cache, of ours or of diffusers (an autoencoder, or the one of a pipeline)."""
+
+    def get(file: str) -> Path:
+        return hub_file(HubFile(repo=repo, file=file), name=HUB + repo)
+
+    where = ""
+    try:
+        config = get(CONFIG)
+    except FetchError as error:
+        where = f"{VAE}/"
+        try:
+            config = get(where + CONFIG)
+        except FetchError:
+            raise error  # noqa: B904 (the first one says what was asked for)
+    if where or is_autoencoder(config):
+        return get(where + DIFFUSERS_WEIGHTS).parent
+    path = get(WEIGHTS)
     with contextlib.suppress(OSError):  # a model without its card still works
-        hub_file(HubFile(repo=repo, file=CARD), name=HUB + repo)
+        get(CARD)
     return path.parent
 
 

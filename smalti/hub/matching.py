@@ -24,8 +24,10 @@ def fitting(state: Mapping[str, Tensor], *, role: Role | None = None) -> list[En
 
 
 def _fits(shapes: Mapping[str, tuple[int, ...]], entry: Entry) -> bool:
+    found = family(entry.role, entry.family)
     expected = official_shapes(entry.role, entry.family, entry.config)
-    unneeded = keymap.dropped(shapes, family(entry.role, entry.family).key_map(entry.config))
+    shapes = keymap.renamed(shapes, found.aliases)
+    unneeded = keymap.dropped(shapes, found.key_map(entry.config))
     needed = {key: shape for key, shape in shapes.items() if key not in unneeded}
     elsewhere = tuple(c.prefix for c in entry.companions)
     return needed in (expected, {key: shape for key, shape in expected.items() if not key.startswith(elsewhere)})

@@ -23,6 +23,8 @@ class HubFile:
     """Hub id, "owner/name"."""
     file: str
     """Path inside the repository."""
+    beside: tuple[str, ...] = ()
+    """Small files of the same folder that say more about it, such as config.json; fetched along where that works."""
 
     def __str__(self) -> str:
         return f"huggingface.co/{self.repo}: {self.file}"

@@ -61,6 +61,8 @@ def from_diffusers(data: Mapping[str, Any]) -> KLAutoencoderConfig:
         "down_block_types": ["DownEncoderBlock2D"] * len(channels),
         "up_block_types": ["UpDecoderBlock2D"] * len(channels),
         "use_post_quant_conv": data.get("use_quant_conv", True),
+        "latents_mean": None,
+        "latents_std": None,
     }
     for name, value in expected.items():
         found = data.get(name, value)
@@ -206,3 +208,11 @@ KEYS: tuple[str, ...] = tuple(
     )
 )
 """Every key of diffusers' AutoencoderKL, `{}` for a number: for the key maps of the families that hold one."""
+
+OLD_KEYS: dict[str, str] = {
+    f"{side}.mid_block.attentions.{{}}.{old}.{kind}": f"{side}.mid_block.attentions.{{}}.{new}.{kind}"
+    for side in ("encoder", "decoder")
+    for old, new in {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}.items()
+    for kind in ("weight", "bias")
+}
+"""Names of the attention in files of older versions of diffusers -> those of today."""

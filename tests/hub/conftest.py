@@ -73,13 +73,16 @@ def tiny_entries(scratch_registry: None, tokenizer: Tokenizer, generator: ImageG
 
 
 @pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
-    """An empty hub cache with the network off; the returned function puts a file of a repository into it."""
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """An empty hub cache with the network off; the returned function puts a file of a repository into it.
+
+    Its third argument is the path inside the repository, by default the name of the file.
+    """
     cache = tmp_path / "hub"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
-    def add(repo: str, file: Path) -> None:
+    def add(repo: str, file: Path, name: str = "") -> None:
         folder = cache / f"models--{repo.replace('/', '--')}"
         commit = hashlib.sha1(repo.encode()).hexdigest()
         for sub in ("refs", "blobs", f"snapshots/{commit}"):
@@ -87,6 +90,8 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
         (folder / "refs" / "main").write_text(commit)
         blob = folder / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
         blob.write_bytes(file.read_bytes())
-        (folder / "snapshots" / commit / file.name).symlink_to(blob)
+        link = folder / "snapshots" / commit / (name or file.name)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(blob)
 
     return add

@@ -39,6 +39,9 @@ _TENSORS = {
     "decoder.module_dict.dec_patches_posemb_module.posembs": "decoder.positions.positions",
 }
 
+ALIASES = {f"vae.vae.{old}": f"vae.vae.{new}" for old, new in kl_autoencoder.OLD_KEYS.items()}
+"""Official names of the autoencoder's attention as older files have them -> those of newer ones."""
+
 
 def key_map(config: FlexTokConfig) -> dict[str, str | None]:
     """Official key -> ours; `{}` stands for a number."""
