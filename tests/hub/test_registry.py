@@ -3,14 +3,20 @@ wrong name gets the right one spelled out.
 """
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
 import smalti
-from smalti.decoding.schedules import next_scale
-from smalti.hub import count_parameters, list_models, model_info, register
+from smalti.hub import Entry, count_parameters, list_models, model_info, register
+from smalti.hub.families import build_empty
 from smalti.hub.registry import Folder, HubFile, entries
-from smalti.tokens import TokenLayout
+
+
+@cache
+def model_of(entry: Entry):
+    """The model without its weights."""
+    return build_empty(entry.role, entry.family, entry.config)
 
 
 def test_wildcards_and_roles():
@@ -28,25 +34,22 @@ def test_wildcards_and_roles():
 def test_every_entry_holds_together(name):
     entry = model_info(name)
     assert entry.weights_license
-    assert entry.image_size == entry.config.sides[-1] * (entry.image_size // entry.config.sides[-1])
-    if isinstance(entry.source, HubFile):
+    if isinstance(entry.source, Folder):
+        assert entry.source.path.is_dir()
+    else:
         assert entry.paper is not None
         assert entry.verified
-    else:
-        assert isinstance(entry.source, Folder)
-        assert entry.source.path.is_dir()
+        assert entry.code_license
     if entry.role == "generator":
-        tokenizer = model_info(str(entry.tokenizer))
-        assert tokenizer.config.sides == entry.config.sides
-        assert tokenizer.config.vocab == entry.config.vocab
-        assert entry.num_classes == entry.config.classes
-        steps = len(next_scale(TokenLayout.scales(entry.config.sides, entry.config.vocab)))
-        sampling = entry.settings.sampling
+        generator, tokenizer = model_of(entry), model_info(str(entry.tokenizer))
+        assert generator.layout == model_of(tokenizer).layout(entry.image_size)
+        assert entry.num_classes == generator.classes
+        steps, sampling = len(generator.schedule()), entry.settings.sampling
         assert all(len(v) == steps for v in vars(sampling).values() if isinstance(v, tuple))
     if entry.settings.then:
         refiner = model_info(entry.settings.then)
         assert refiner.tokenizer == entry.tokenizer
-        assert 0 < (entry.settings.handover or 0) < len(entry.config.sides)
+        assert 0 < (entry.settings.handover or 0) < len(model_of(entry).schedule())
     for number in entry.published:
         assert number.protocol
 
