@@ -74,6 +74,12 @@ def renamed(state: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, A
     return {str(table[key]) if key in table else key: value for key, value in state.items()}
 
 
+def covers(keys: Iterable[str], key_map: KeyMap) -> bool:
+    """True if every official key stands in the map."""
+    table = _Table(key_map.items())
+    return all(key in table for key in keys)
+
+
 def dropped(keys: Iterable[str], key_map: KeyMap) -> set[str]:
     """Which official keys the map drops on purpose."""
     table = _Table((k, v) for k, v in key_map.items() if v is None)

@@ -25,9 +25,11 @@ def fitting(state: Mapping[str, Tensor], *, role: Role | None = None) -> list[En
 
 def _fits(shapes: Mapping[str, tuple[int, ...]], entry: Entry) -> bool:
     found = family(entry.role, entry.family)
+    shapes, key_map = keymap.renamed(shapes, found.aliases), found.key_map(entry.config)
+    if not keymap.covers(shapes, key_map):  # cheap, and spares building most of the models
+        return False
     expected = official_shapes(entry.role, entry.family, entry.config)
-    shapes = keymap.renamed(shapes, found.aliases)
-    unneeded = keymap.dropped(shapes, found.key_map(entry.config))
+    unneeded = keymap.dropped(shapes, key_map)
     needed = {key: shape for key, shape in shapes.items() if key not in unneeded}
     elsewhere = tuple(c.prefix for c in entry.companions)
     return needed in (expected, {key: shape for key, shape in expected.items() if not key.startswith(elsewhere)})
