@@ -75,7 +75,7 @@ def replay_tokenizer(case: Case) -> None:
         case.equal("mask_encoder_blocked", blocked(windows, patches.shape[1] + total))
         fewer = case.io["ids_with_fewer_queries"].shape[1]
         case.equal("ids_with_fewer_queries", tokenizer.quantizer.nearest(tokenizer.features(image, fewer)))
-        codes = tokenizer.quantizer.embed(case.io["ids"])
+        codes = tokenizer.quantizer.codes_of(case.io["ids"])
         case.close("codebook_entries", codes)
 
         tokens = tokenizer.encode(image)
@@ -98,7 +98,7 @@ def pictures(case: Case, tokenizer: DetailFlowTokenizer, name: str, tokens: Toke
     """Images of tokens: the stored ones are not clamped, those of `decode` are."""
     stored = case.io[name]
     assert tokens.ids is not None
-    case.close(name, tokenizer.pixels(tokenizer.quantizer.embed(tokens.ids), stored.shape[-1]) * 2 - 1)
+    case.close(name, tokenizer.pixels(tokenizer.quantizer.codes_of(tokens.ids), stored.shape[-1]) * 2 - 1)
     decoded = tokenizer.decode(tokens, size=size)
     assert torch.allclose(decoded, ((stored + 1) / 2).clamp(0, 1), atol=1e-4), f"decode differs from {name}"
 

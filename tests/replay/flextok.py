@@ -38,7 +38,7 @@ def _replay_encoding(case: Case, tokenizer: FlexTokTokenizer) -> None:
     case.close("vae_latents", latents)
     features = tokenizer.encoder(latents)
     case.close("enc_registers_latent", features)
-    codes, ids = tokenizer.quantizer(features)
+    codes, ids = tokenizer.quantizer(features)[:2]
     case.close("quant", codes)
     case.equal("token_ids", ids)
     case.close("quant", tokenizer.quantizer.codes_of(ids))

@@ -115,8 +115,8 @@ def _replay_decode(case: Case, tokenizer: HitaTokenizer, tokens: Tokens) -> None
 
 def _codes(tokenizer: HitaTokenizer, tokens: Tokens) -> tuple[Tensor, Tensor]:
     return (
-        tokenizer.holistic_quantizer.embed(tokens.segment(0)),
-        tokenizer.patch_quantizer.embed(tokens.segment(1).flatten(1)),
+        tokenizer.holistic_quantizer.codes_of(tokens.segment(0)),
+        tokenizer.patch_quantizer.codes_of(tokens.segment(1).flatten(1)),
     )
 
 

@@ -65,7 +65,7 @@ def replay_larp(case: Case) -> None:
         case.close("quantised", codes, TOLERANCE)
         case.close("encoded", tokenizer.after_quantizer(codes), TOLERANCE)
         case.close("rec_direct", tokenizer.decode_latents(codes), TOLERANCE)
-        unclamped: Tensor = tokenizer.decode_latents(tokenizer.quantizer.embed(tokens.ids))
+        unclamped: Tensor = tokenizer.decode_latents(tokenizer.quantizer.codes_of(tokens.ids))
     case.close("rec_from_ids", unclamped, TOLERANCE)
     assert torch.equal(tokenizer.decode(tokens), unclamped.clamp(0, 1))
 

@@ -42,7 +42,7 @@ def replay_llamagen_vq(case: Case) -> None:
         case.close("encoder_out", tokenizer.encoder(image * 2 - 1))
         features = tokenizer.features(image)
         case.close("h", features.movedim(-1, 1))
-        codes = quantizer.embed(tokens.segment(0))
+        codes = quantizer.codes_of(tokens.segment(0))
         case.close("codebook_entries_channel_last", codes.flatten(0, 2))
         straight_through = quantizer(features).codes
         case.close("quant", straight_through.movedim(-1, 1))

@@ -35,7 +35,7 @@ def replay_maskgit(case: Case) -> None:
     tokens = tokenizer.encode(images)
     assert tokens.ids is not None
     case.equal("ids", tokens.ids)
-    codes = tokenizer.quantizer.embed(tokens.segment(0))
+    codes = tokenizer.quantizer.codes_of(tokens.segment(0))
     case.close("quantised", codes.movedim(-1, 1))
     case.close("recon", tokenizer.decode_latents(codes))
     assert (tokenizer.decode(tokens) - case.io["recon"].clamp(0, 1)).abs().max() <= 1e-5

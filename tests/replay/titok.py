@@ -100,7 +100,7 @@ def replay_titok(case: Case) -> None:
         replay_latents(case, tokenizer, images, tokens, options)
         return
     case.equal("ids", tokens.ids[:, None])
-    codes = tokenizer.quantizer.embed(tokens.ids)
+    codes = tokenizer.quantizer.codes_of(tokens.ids)
     case.close("quantised", official_shape(codes))
     case.close("decoder_logits_or_image", tokenizer.decoder(codes, text))
     compare_image(case, "recon", tokenizer, tokens, codes, options)

@@ -2,6 +2,8 @@
 
 import torch
 
+from smalti.nn.quantizers.config import LFQConfig, VQConfig
+from smalti.nn.quantizers.residual import ResidualQuantizer
 from smalti.tokenizers.llamagen.config import LlamaGenTokenizerConfig
 from smalti.tokenizers.llamagen.model import LlamaGenTokenizer
 from smalti.tokenizers.llamagen.objective import LlamaGenTokenizerObjective, LlamaGenTokenizerObjectiveConfig
@@ -26,12 +28,18 @@ def tiny_llamagen_tokenizer(**changes: object) -> LlamaGenTokenizer:
 
 
 def tiny_llamagen_objective(model: LlamaGenTokenizer) -> LlamaGenTokenizerObjective:
-    """Reconstruction, codebook, commitment and entropy."""
-    return LlamaGenTokenizerObjective(model, LlamaGenTokenizerObjectiveConfig(entropy=0.1))
+    """Reconstruction, codebook, commitment and, where the quantizer has it, entropy."""
+    entropy = 0.0 if isinstance(model.quantizer, ResidualQuantizer) else 0.1
+    return LlamaGenTokenizerObjective(model, LlamaGenTokenizerObjectiveConfig(entropy=entropy))
 
 
-TOKENIZERS = {"llamagen": tiny_llamagen_tokenizer}
-OBJECTIVES = {"llamagen": tiny_llamagen_objective}
+RESIDUAL = VQConfig(vocab=64, width=4, depth=3, remembered=0)
+TOKENIZERS = {
+    "llamagen": tiny_llamagen_tokenizer,
+    "llamagen residual": lambda: tiny_llamagen_tokenizer(quantizer=RESIDUAL),
+    "llamagen bits": lambda: tiny_llamagen_tokenizer(quantizer=LFQConfig(bits=70, spherical=True)),
+}
+OBJECTIVES = {name: tiny_llamagen_objective for name in TOKENIZERS}
 KEY_LISTS = {
     "llamagen/vq-ds16-c2i": "llamagen_vq_ds16_c2i",
     "llamagen/vq-ds8-c2i": "llamagen_vq_ds8_c2i",

@@ -5,25 +5,17 @@ Shape suffixes: any leading dimensions, d one value per dimension.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from smalti.nn.quantizers.base import Quantized, Quantizer
 
 EPS = 1e-3
 """How far the bounded value may pass the outermost level, as a share of the width."""
 
 
-class Codes(NamedTuple):
-    """What a vector becomes."""
-
-    codes: Tensor
-    """float32 [..., d]: the levels, scaled to [-1, 1] (even numbers of levels end below 1); straight-through."""
-    ids: Tensor
-    """int64 [...]."""
-
-
-class FSQ(nn.Module):
+class FSQ(Quantizer):
     """Rounds d bounded values to `levels[i]` levels each.
 
     With L levels, h = (L - 1)(1 + eps) / 2, o = 1/2 for even L and 0 for odd, s = atanh(o / h):
@@ -47,7 +39,7 @@ class FSQ(nn.Module):
         super().__init__()
         if not levels or min(levels) < 2:
             raise ValueError(f"FSQ needs at least two levels in every dimension, got {tuple(levels)}")
-        self.vocab = math.prod(levels)
+        self.width, self.vocab = len(levels), math.prod(levels)
         if self.vocab >= 2**62:
             raise ValueError(f"{self.vocab} codes do not fit into an int64 id")
         reach = [(n - 1) * (1 + EPS) / 2 for n in levels]
@@ -67,13 +59,24 @@ class FSQ(nn.Module):
         """float32 [..., d]: values between the outermost levels, one apart, before rounding."""
         return (z_d.float() + self.shift).tanh() * self.reach - self.offset
 
-    def forward(self, z_d: Tensor) -> Codes:
-        """Codes and ids of vectors [..., d], in float32 whatever the autocast dtype; straight-through gradients."""
+    def forward(self, z_d: Tensor) -> Quantized:
+        """Codes, from -1 to 1 (even numbers of levels end below 1), and ids; nothing but the straight-through gradient.
+
+        In float32 whatever the autocast dtype.
+        """
         with torch.autocast(z_d.device.type, enabled=False):
             bounded = self.bound(z_d)
             rounded = bounded.detach().round()
-            digits = rounded.long() + self.middle
-            return Codes((bounded + (rounded - bounded.detach())) / self.middle, (digits * self.place).sum(-1))
+            codes, zero = (bounded + (rounded - bounded.detach())) / self.middle, bounded.new_zeros(())
+            return Quantized(codes, self._ids(rounded), zero, zero, zero)
+
+    def _ids(self, rounded_d: Tensor) -> Tensor:
+        return ((rounded_d.long() + self.middle) * self.place).sum(-1)
+
+    def nearest(self, z_d: Tensor) -> Tensor:
+        """int64 [...]: ids of vectors."""
+        with torch.autocast(z_d.device.type, enabled=False):
+            return self._ids(self.bound(z_d).round())
 
     def unrounded(self, z_d: Tensor) -> Tensor:
         """float32 [..., d]: what the codes would be without rounding, which some recipes train with at first."""
@@ -82,10 +85,13 @@ class FSQ(nn.Module):
 
     def ids_of(self, codes_d: Tensor) -> Tensor:
         """int64 [...]: ids of codes."""
-        digits = (codes_d.float() * self.middle).round().long() + self.middle
-        return (digits * self.place).sum(-1)
+        return self._ids((codes_d.float() * self.middle).round())
 
     def codes_of(self, ids: Tensor) -> Tensor:
         """float32 [..., d]: codes of ids."""
         digits = ids[..., None] // self.place % self.levels
         return (digits - self.middle) / self.middle
+
+    def mean(self) -> Tensor:
+        """float32 [d]: mean of the codes."""
+        return ((self.levels - 1) / 2 - self.middle) / self.middle

@@ -70,7 +70,7 @@ def encode(model: DetailFlowTokenizer, images: Tensor, count: int, given: Tensor
     features, quantizer = model.features(images, count, given), model.quantizer
     with torch.autocast(images.device.type, enabled=False):
         ids = quantizer.nearest(features)
-        return Encoded(features=quantizer.unit(features), ids=ids, codes=quantizer.embed(ids))
+        return Encoded(features=quantizer.unit(features), ids=ids, codes=quantizer.codes_of(ids))
 
 
 def self_correct(model: DetailFlowTokenizer, clean: Encoded, images: Tensor, start: int, ranks_BN: Tensor) -> Corrected:
@@ -85,7 +85,7 @@ def self_correct(model: DetailFlowTokenizer, clean: Encoded, images: Tensor, sta
         distances_BnV = codes_VC.square().sum(-1) - 2 * clean.features[:, start:end] @ codes_VC.T
         nearest_Bnr = distances_BnV.topk(min(CANDIDATES, len(codes_VC)), largest=False).indices
         wrong_ids = nearest_Bnr.gather(-1, ranks_BN[:, start:end, None])[..., 0]
-        wrong_codes = quantizer.embed(wrong_ids)
+        wrong_codes = quantizer.codes_of(wrong_ids)
         given = torch.cat([clean.codes[:, :start], wrong_codes], dim=1)
     again = encode(model, images, clean.ids.shape[1], given)
     return Corrected(start=start, end=end, clean=clean, again=again, wrong_ids=wrong_ids, wrong_codes=wrong_codes)

@@ -228,7 +228,7 @@ class DetailFlowTokenizer(Tokenizer):
         parts, order = [], []
         for k in sorted(set(counts)):  # images with the same number of tokens go together
             rows = [i for i, count in enumerate(counts) if count == k]
-            parts.append(self.pixels(self.quantizer.embed(tokens.ids[rows, :k]), side))
+            parts.append(self.pixels(self.quantizer.codes_of(tokens.ids[rows, :k]), side))
             order += rows
         return torch.cat(parts)[torch.tensor(order).argsort()]
 

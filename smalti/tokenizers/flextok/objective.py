@@ -189,7 +189,7 @@ class FlexTokObjective(ReconstructionObjective):
     def _codes(self, latents: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         """Codes [B, N, d] with gradients, some not rounded at first; and how many different ids the batch has."""
         z = self.model.encoder(latents)
-        codes, ids = self.model.quantizer(z)
+        codes, ids = self.model.quantizer(z)[:2]
         fading = max(0.0, 1 - self.progress / self.config.unrounded_until) if self.config.unrounded_until else 0.0
         share = self.config.unrounded * fading
         if self.training and share:

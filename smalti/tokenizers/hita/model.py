@@ -110,7 +110,7 @@ class HitaTokenizer(Tokenizer):
         if size not in (None, self.config.image_size):
             raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
         holistic, patches = tokens.segment(0), tokens.segment(1).flatten(1)
-        return self.decode_codes(self.holistic_quantizer.embed(holistic), self.patch_quantizer.embed(patches))
+        return self.decode_codes(self.holistic_quantizer.codes_of(holistic), self.patch_quantizer.codes_of(patches))
 
     def preview(self, tokens: Tokens, known: Tensor | None = None) -> Tensor:
         """Images [B, 3, H, W] of unfinished sequences, unknown patches in grey.
@@ -126,7 +126,7 @@ class HitaTokenizer(Tokenizer):
         n, side, stride = self.config.holistic_tokens, self.config.side, self.config.stride
         with torch.no_grad():
             codes = [
-                torch.where(known_BL[:, part, None], quantizer.embed(ids_BL[:, part]), quantizer.mean())
+                torch.where(known_BL[:, part, None], quantizer.codes_of(ids_BL[:, part]), quantizer.mean())
                 for part, quantizer in (
                     (slice(n), self.holistic_quantizer),
                     (slice(n, None), self.patch_quantizer),

@@ -180,4 +180,4 @@ class LARPTokenizer(Tokenizer):
         if size not in (None, self.config.image_size):
             raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
         assert tokens.ids is not None
-        return self.decode_latents(self.quantizer.embed(tokens.ids))
+        return self.decode_latents(self.quantizer.codes_of(tokens.ids))

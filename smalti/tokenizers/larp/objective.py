@@ -128,7 +128,7 @@ class LARPObjective(nn.Module):
             z = quantizer.unit(z_BLC)
             drawn = self.training and model.config.temperature > 0
             ids_BL = model.sample(z.detach(), rng) if drawn else quantizer.nearest(z.detach())
-            e = quantizer.embed(ids_BL)
+            e = quantizer.codes_of(ids_BL)
             loss = self.config.commitment * F.mse_loss(z, e.detach()) + F.mse_loss(e, z.detach())
             return Coded(z + (e - z).detach(), ids_BL, loss)
 

@@ -1,6 +1,8 @@
-"""Sizes of LlamaGen's VQGAN (arXiv 2406.06525): the published ones and what narrower ones may vary."""
+"""Sizes of LlamaGen's VQGAN (arXiv 2406.06525): the published ones, and what other ones may vary: widths, quantizer."""
 
 from dataclasses import dataclass
+
+from smalti.nn.quantizers.config import FSQConfig, LFQConfig, VQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,9 @@ class LlamaGenTokenizerConfig:
     """Weight beta of the loss that pulls the features to the codes."""
     remembered: int = 65536
     """How many of the last codes chosen in training are kept, to tell the share of codes in use; 0 = none."""
+    quantizer: VQConfig | FSQConfig | LFQConfig | None = None
+    """Another quantizer between the same encoder and decoder; None = the authors', which `vocab`,
+    `code_channels`, `normalize` and `remembered` describe."""
     image_size: int = 256
     """Side of the images it is trained on, pixels; it takes any multiple of `stride`."""
 
@@ -50,6 +55,13 @@ class LlamaGenTokenizerConfig:
             raise ValueError(f"channels must divide into {self.norm_groups} groups, got {self.channels}")
         if self.image_size % self.stride:
             raise ValueError(f"image_size must be a multiple of {self.stride} pixels, got {self.image_size}")
+
+    @property
+    def chosen(self) -> VQConfig | FSQConfig | LFQConfig:
+        """The quantizer, whoever chose it."""
+        return self.quantizer or VQConfig(
+            vocab=self.vocab, width=self.code_channels, normalize=self.normalize, remembered=self.remembered
+        )
 
     @property
     def stride(self) -> int:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smalti.nn.autoencoder import Decoder, Encoder
-from smalti.nn.quantizers.vq import VectorQuantizer
+from smalti.nn.quantizers.config import build_quantizer
 from smalti.tokenizers.base import Sizes, Tokenizer
 from smalti.tokenizers.llamagen.config import LlamaGenTokenizerConfig
 from smalti.tokens import PAD, Segment, TokenLayout, Tokens
@@ -32,20 +32,22 @@ class LlamaGenTokenizer(Tokenizer):
         }
         self.encoder = Encoder(multipliers=config.encoder_multipliers, **shape)
         self.decoder = Decoder(multipliers=config.decoder_multipliers, **shape)
-        self.before_quantizer = nn.Conv2d(config.features, config.code_channels, 1)
-        self.after_quantizer = nn.Conv2d(config.code_channels, config.features, 1)
-        self.quantizer = VectorQuantizer(
-            config.vocab, config.code_channels, normalize=config.normalize, remembered=config.remembered
-        )
+        self.quantizer = build_quantizer(config.chosen)
+        self.before_quantizer = nn.Conv2d(config.features, self.quantizer.width, 1)
+        self.after_quantizer = nn.Conv2d(self.quantizer.width, config.features, 1)
 
     def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """One grid. `size` in pixels (side, or height and width); None = `config.image_size`."""
+        """One grid; where a vector has several ids, they follow each other.
+
+        `size` in pixels (side, or height and width); None = `config.image_size`.
+        """
         size = self.config.image_size if size is None else size
         height, width = (size, size) if isinstance(size, int) else size
         if not self.sizes.allows(height, width):
             raise ValueError(f"{self.name or 'this tokenizer'} takes {self.sizes}, got {height}x{width}")
         grid = (height // self.config.stride, width // self.config.stride)
-        return TokenLayout(segments=(Segment(shape=grid, vocab=self.config.vocab),), prefixes=(grid[0] * grid[1],))
+        segment = Segment(shape=(*grid, *self.quantizer.each), vocab=self.quantizer.vocab)
+        return TokenLayout(segments=(segment,), prefixes=(segment.count,))
 
     def features(self, images: Tensor) -> Tensor:
         """Features [B, h, w, C] of images in [0, 1], before they are brought to length 1 and quantized."""
@@ -57,17 +59,17 @@ class LlamaGenTokenizer(Tokenizer):
         return (self.decoder(self.after_quantizer(latents.movedim(-1, 1))) + 1) / 2
 
     def _encode(self, images: Tensor, rng: torch.Generator | None) -> Tokens:
-        ids_Bhw = self.quantizer.nearest(self.features(images))
-        return Tokens(layout=self.layout((images.shape[-2], images.shape[-1])), ids=ids_Bhw.flatten(1))
+        ids = self.quantizer.nearest(self.features(images))
+        return Tokens(layout=self.layout((images.shape[-2], images.shape[-1])), ids=ids.flatten(1))
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: torch.Generator | None) -> Tensor:
         if options is not None:
             raise ValueError(f"this tokenizer has no decode options, got options={options!r}")
-        ids_Bhw = tokens.segment(0)
-        own = tuple(n * self.config.stride for n in ids_Bhw.shape[1:])
+        ids = tokens.segment(0)
+        own = tuple(n * self.config.stride for n in ids.shape[1:3])
         if size is not None and own != (size, size):
             raise ValueError(f"these tokens decode to {own[0]}x{own[1]} pixels only, got size={size}: resize the image")
-        return self.decode_latents(self.quantizer.embed(ids_Bhw))
+        return self.decode_latents(self.quantizer.codes_of(ids))
 
     def preview(self, tokens: Tokens, known: Tensor | None = None) -> Tensor:
         """Images [B, 3, H, W] of unfinished grids, unknown cells in grey.
@@ -79,11 +81,10 @@ class LlamaGenTokenizer(Tokenizer):
         grid = tokens.layout.segments[0].shape
         known = tokens.ids != PAD if known is None else known.to(tokens.ids.device)
         missing = tokens.layout.length - tokens.ids.shape[1]
-        ids_Bhw = F.pad(tokens.ids.where(known, 0), (0, missing)).unflatten(1, grid).to(self.device)
-        known_Bhw = F.pad(known, (0, missing)).unflatten(1, grid).to(self.device)
+        ids = F.pad(tokens.ids.where(known, 0), (0, missing)).unflatten(1, grid).to(self.device)
+        known_Bhw = F.pad(known, (0, missing)).unflatten(1, (*grid[:2], -1)).all(-1).to(self.device)
         with torch.no_grad():
-            mean_C = self.quantizer.unit(self.quantizer.codebook).mean(0)
-            latents = torch.where(known_Bhw[..., None], self.quantizer.embed(ids_Bhw), mean_C)
+            latents = torch.where(known_Bhw[..., None], self.quantizer.codes_of(ids), self.quantizer.mean())
             image = self.decode_latents(latents).clamp(0, 1)
         known_BHW = known_Bhw.repeat_interleave(self.config.stride, 1).repeat_interleave(self.config.stride, 2)
         return torch.where(known_BHW[:, None], image, 0.5)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from smalti.nn.losses import Losses
+from smalti.nn.quantizers.lfq import LFQ
 from smalti.nn.quantizers.vq import VectorQuantizer
 from smalti.nn.reconstruction import ReconstructionConfig, ReconstructionObjective
 from smalti.tokenizers.llamagen.model import LlamaGenTokenizer
@@ -21,9 +22,12 @@ class LlamaGenTokenizerObjectiveConfig(ReconstructionConfig):
     quantization: float = 1.0
     """Weight of the codebook and commitment losses."""
     entropy: float = 0.0
-    """Weight of the entropy loss, which spreads the use of the codes; the authors train without it."""
+    """Weight of the entropy loss, which spreads the use of the codes; the authors train without it. LFQ and BSQ need
+    it; FSQ and residual quantizers have none."""
     temperature: float = 0.01
-    """Of the soft assignments that the entropy loss looks at."""
+    """Of the soft assignments to a codebook that the entropy loss looks at."""
+    revive_every: int = 0
+    """Steps between revivals of codes that are not among the last `remembered` ones; 0 = never."""
 
 
 def entropy_loss(quantizer: VectorQuantizer, z_BhwC: Tensor, temperature: float) -> Tensor:
@@ -51,8 +55,15 @@ class LlamaGenTokenizerObjective(ReconstructionObjective):
         perceptual: nn.Module | None = None,
         discriminator: nn.Module | None = None,
     ) -> None:
+        """Errors: ValueError for a term that this model's quantizer does not have, or that needs a network."""
         super().__init__(config, perceptual=perceptual, discriminator=discriminator)
+        quantizer = model.quantizer
+        if config.entropy and not isinstance(quantizer, (VectorQuantizer, LFQ)):
+            raise ValueError(f"a {type(quantizer).__name__} has no entropy loss: set entropy=0")
+        if config.revive_every and not (isinstance(quantizer, VectorQuantizer) and len(quantizer.recent)):
+            raise ValueError("only a codebook that remembers its use can be revived: set revive_every=0")
         self.model, self.config = model, config
+        self._vectors: Tensor | None = None
 
     def forward(self, images: Tensor, step: int, rng: torch.Generator) -> Losses:
         """Losses of a batch [B, 3, H, W]; nothing is drawn from `rng`."""
@@ -63,10 +74,22 @@ class LlamaGenTokenizerObjective(ReconstructionObjective):
         parts = {"codebook": q.codebook, "commitment": self.model.config.commitment * q.commitment}
         total = losses.total + config.quantization * (parts["codebook"] + parts["commitment"])
         if config.entropy:
-            with torch.autocast(images.device.type, enabled=False):
-                parts["entropy"] = config.entropy * entropy_loss(quantizer, z_BhwC, config.temperature)
+            entropy = q.entropy
+            if isinstance(quantizer, VectorQuantizer):
+                with torch.autocast(images.device.type, enabled=False):
+                    entropy = entropy_loss(quantizer, z_BhwC, config.temperature)
+            parts["entropy"] = config.entropy * entropy
             total = total + parts["entropy"]
-        if self.training and self.model.config.remembered:
+        if self.training and isinstance(quantizer, VectorQuantizer) and len(quantizer.recent):
             parts["usage"] = quantizer.remember(q.ids)
+            self._vectors = z_BhwC.detach() if config.revive_every else None
         parts = {**losses.parts, **{k: v.detach() for k, v in parts.items()}}
         return Losses(total=total, parts=parts, adversarial=losses.adversarial)
+
+    def after_step(self, step: int, rng: torch.Generator) -> dict[str, float]:
+        """Replaces dead codes by vectors of the last batch; returns how many, to log."""
+        quantizer, due = self.model.quantizer, self.config.revive_every
+        if not due or (step + 1) % due or self._vectors is None:
+            return {}
+        assert isinstance(quantizer, VectorQuantizer)
+        return {"revived": float(quantizer.revive(self._vectors, rng))}

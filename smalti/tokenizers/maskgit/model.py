@@ -58,4 +58,4 @@ class MaskGITTokenizer(Tokenizer):
             raise ValueError(
                 "this tokenizer decodes to the size of the encoded image and has no options: leave out size="
             )
-        return self.decode_latents(self.quantizer.embed(tokens.segment(0)))
+        return self.decode_latents(self.quantizer.codes_of(tokens.segment(0)))

@@ -201,7 +201,7 @@ class TiTok(Tokenizer):
         if size not in (None, self.config.image_size):
             raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
         text = self._text(options, len(tokens))
-        latents = tokens.latents if tokens.ids is None else self.quantizer.embed(tokens.ids)
+        latents = tokens.latents if tokens.ids is None else self.quantizer.codes_of(tokens.ids)
         assert latents is not None
         return self.decode_latents(latents, text)
 

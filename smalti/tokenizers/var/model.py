@@ -10,9 +10,10 @@ from torch import Tensor, channels_last, nn
 from torch import cat as concatenate
 
 from smalti.nn.autoencoder import Decoder, Encoder
+from smalti.nn.quantizers.multiscale import MultiScaleQuantizer
 from smalti.tokenizers.base import Sizes, Tokenizer
 from smalti.tokenizers.var.config import VARTokenizerConfig
-from smalti.tokenizers.var.quantizer import MultiScaleFeedback, MultiScaleQuantizer
+from smalti.tokenizers.var.feedback import MultiScaleFeedback
 from smalti.tokens import TokenLayout, Tokens
 
 
@@ -35,7 +36,14 @@ class VARTokenizer(Tokenizer):
         self.decoder = Decoder(**shape)
         self.before_quantizer = nn.Conv2d(config.latent_channels, config.latent_channels, 3, padding=1)
         self.after_quantizer = nn.Conv2d(config.latent_channels, config.latent_channels, 3, padding=1)
-        self.quantizer = MultiScaleQuantizer(config)
+        self.quantizer = MultiScaleQuantizer(
+            config.sides,
+            config.vocab,
+            config.latent_channels,
+            normalize=config.normalize,
+            ratio=config.residual_ratio,
+            refiners=config.refiner_count,
+        )
         self._layout = TokenLayout.scales(config.sides, config.vocab)
 
     def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:

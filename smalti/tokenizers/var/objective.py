@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smalti.nn.losses import Losses
+from smalti.nn.quantizers.multiscale import MultiScaleQuantizer
 from smalti.nn.reconstruction import ReconstructionConfig, ReconstructionObjective
 from smalti.tokenizers.var.model import VARTokenizer
-from smalti.tokenizers.var.quantizer import MultiScaleQuantizer
 
 
 @dataclass(frozen=True, kw_only=True)

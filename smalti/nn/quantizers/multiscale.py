@@ -1,17 +1,17 @@
 """Multi-scale residual quantization: VAR, arXiv 2404.02905, Algorithms 1 and 2.
 
-Shape suffixes: B batch, C latent channels, h w latent grid, n codes of one scale, V codebook size, K scales.
+Shape suffixes: B batch, C latent channels, h w latent grid, n codes of one scale, V codebook size, K scales, L codes of
+all scales.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smalti.tokenizers.var.config import VARTokenizerConfig
-from smalti.tokens import Choice
+from smalti.nn.quantizers.base import Quantized, Quantizer
 
 
 def refiner_table(scales: int, refiners: int) -> tuple[int, ...]:
@@ -24,23 +24,67 @@ def refiner_table(scales: int, refiners: int) -> tuple[int, ...]:
     return tuple(int(np.argmin(np.abs(ticks - k / max(scales - 1, 1)))) for k in range(scales))
 
 
-class MultiScaleQuantizer(nn.Module):
-    """One codebook, K maps of growing size, each coding what the maps before it left over."""
+class MultiScaleQuantizer(Quantizer):
+    """One codebook, K maps of growing size, each coding what the maps before it left over.
+
+    Unlike the other quantizers it looks at whole square grids [B, h, w, C], and a grid becomes L ids, coarse to fine.
+    """
 
     usage: Tensor
+    """float32 [K, V]: running use of every code at every scale, which an objective may keep."""
 
-    def __init__(self, config: VARTokenizerConfig) -> None:
+    def __init__(
+        self,
+        sides: Sequence[int],
+        vocab: int,
+        width: int,
+        *,
+        normalize: bool = False,
+        ratio: float = 0.5,
+        refiners: int = 4,
+    ) -> None:
+        """`sides` of the maps, the last being that of the grid; phi(h) = (1 - ratio) h + ratio conv(h).
+
+        `refiners`: how many such convolutions there are, shared by neighboring scales.
+        """
         super().__init__()
-        self.sides, self.ratio, self.normalize = config.sides, config.residual_ratio, config.normalize
-        self.codebook = nn.Parameter(torch.empty(config.vocab, config.latent_channels))
-        nn.init.uniform_(self.codebook, -1 / config.vocab, 1 / config.vocab)
-        width = config.latent_channels
-        self.refiners = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(config.refiner_count))
-        self.refiner_of = refiner_table(len(config.sides), config.refiner_count)
-        self.register_buffer("usage", torch.zeros(len(config.sides), config.vocab))
+        self.sides, self.ratio, self.normalize = tuple(sides), ratio, normalize
+        self.vocab, self.width = vocab, width
+        self.codebook = nn.Parameter(torch.empty(vocab, width))
+        nn.init.uniform_(self.codebook, -1 / vocab, 1 / vocab)
+        self.refiners = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(refiners))
+        self.refiner_of = refiner_table(len(self.sides), refiners)
+        self.register_buffer("usage", torch.zeros(len(self.sides), vocab))
 
-    def nearest(self, z_BnC: Tensor) -> Tensor:
-        """int64 [B, n]: the code of every vector, decided in float32 whatever the autocast dtype."""
+    def forward(self, z_C: Tensor) -> Quantized:
+        """A grid [B, h, w, C] to codes of the same shape and ids [B, L] (Algorithm 1).
+
+        Losses: means over scales k of mse(f_hat_k, sg[f]) and mse(f, sg[f_hat_k]), f_hat_k the sum of maps 0..k.
+        """
+        with torch.autocast(z_C.device.type, enabled=False):
+            f_BChw = z_C.float().movedim(-1, 1)
+            scales = list(self.scales(f_BChw))
+            codebook = torch.stack([F.mse_loss(f_hat, f_BChw.detach()) for _, _, f_hat in scales]).mean()
+            commitment = torch.stack([F.mse_loss(f_BChw, f_hat.detach()) for _, _, f_hat in scales]).mean()
+            codes = (f_BChw + (scales[-1][2] - f_BChw).detach()).movedim(1, -1)
+            ids_BL = torch.cat([ids_Bn for _, ids_Bn, _ in scales], dim=1)
+            return Quantized(codes, ids_BL, codebook, commitment, z_C.new_zeros(()))
+
+    def nearest(self, z_C: Tensor) -> Tensor:
+        """int64 [B, L]: ids of a grid [B, h, w, C]."""
+        with torch.autocast(z_C.device.type, enabled=False):
+            return torch.cat([ids_Bn for _, ids_Bn, _ in self.scales(z_C.float().movedim(-1, 1))], dim=1)
+
+    def codes_of(self, ids: Tensor) -> Tensor:
+        """float32 [B, h, w, C]: sum of the maps of ids [B, L], or of the whole scales among fewer."""
+        return self.sum_of(ids, torch.full((len(ids),), ids.shape[1], device=ids.device)).movedim(1, -1)
+
+    def mean(self) -> Tensor:
+        """float32 [C]: mean of the codebook, which all maps share."""
+        return self.codebook.mean(0)
+
+    def match(self, z_BnC: Tensor) -> Tensor:
+        """int64 [B, n]: the code of every vector of one map, decided in float32 whatever the autocast dtype."""
         with torch.autocast(z_BnC.device.type, enabled=False):
             z_BnC, codes_VC = z_BnC.float(), self.codebook.float()
             if self.normalize:
@@ -74,7 +118,7 @@ class MultiScaleQuantizer(nn.Module):
         f_hat = torch.zeros_like(rest)
         for k in range(len(self.sides)):
             z_BnC = self.shrink(rest, k)
-            ids_Bn = self.nearest(z_BnC)
+            ids_Bn = self.match(z_BnC)
             added = self.embed(k, ids_Bn)
             f_hat = f_hat + added
             rest = rest - added.detach()
@@ -93,46 +137,3 @@ class MultiScaleQuantizer(nn.Module):
             f_hat = f_hat + added * (lengths_B >= end).to(added)[:, None, None, None]
             start = end
         return f_hat
-
-
-class MultiScaleFeedback:
-    """What VAR is fed after every scale: the sum of the maps so far, as the next scale sees it (Algorithm 2)."""
-
-    def __init__(self, quantizer: MultiScaleQuantizer, batch: int) -> None:
-        self.quantizer = quantizer
-        side = quantizer.sides[-1]
-        self.f_hat = quantizer.codebook.new_zeros(batch, quantizer.codebook.shape[1], side, side)
-        self.steps = 0
-        self._inputs: list[Tensor] = []
-        self._soft = False
-
-    def push(self, step: int, choice: Choice) -> Tensor | None:
-        """Adds the map of scale `step`; returns the next scale's input [B, n, C], None after the last."""
-        assert step == self.steps and choice.ids is not None, "scales are pushed in order, as ids"
-        if choice.soft is None:
-            added = self.quantizer.embed(step, choice.ids)
-        else:
-            added = self.quantizer.refine(step, choice.soft.to(self.f_hat.dtype) @ self.quantizer.codebook)
-            self._soft = True
-        self.f_hat = self.f_hat + added
-        self.steps += 1
-        if self.steps == len(self.quantizer.sides):
-            return None
-        self._inputs.append(self.quantizer.shrink(self.f_hat, self.steps))
-        return self._inputs[-1]
-
-    def push_prefix(self, ids: Tensor, steps: int) -> Tensor | None:
-        """Adds the maps of all scales before `steps` that were not pushed yet."""
-        sides = self.quantizer.sides
-        starts = np.concatenate([[0], np.cumsum(np.square(sides))])
-        for k in range(self.steps, steps):
-            self.push(k, Choice(ids=ids[:, starts[k] : starts[k + 1]]))
-        return self.history()
-
-    def history(self) -> Tensor | None:
-        """Inputs of scales 1..steps, [B, n, C]."""
-        return torch.cat(self._inputs, dim=1) if self._inputs else None
-
-    def latents(self) -> Tensor | None:
-        """The sum of the maps [B, C, h, w] if a choice was soft."""
-        return self.f_hat if self._soft else None
