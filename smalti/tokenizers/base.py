@@ -158,8 +158,8 @@ class Tokenizer(nn.Module, ABC):
     def image_size(self, layout: TokenLayout) -> tuple[int, int] | None:
         """Height and width of the images whose tokens have this layout, pixels; None = the default size.
 
-        Here: a grid of cells of `sizes.value` pixels, each of one token or several in a row; families of many sizes that
-        arrange tokens otherwise override it.
+        Here: a grid of cells of `sizes.value` pixels, each of one token or several in a row; families of many sizes
+        that arrange tokens otherwise override it.
         """
         grid = layout.segments[-1].shape
         if self.sizes.kind != "multiple_of" or len(grid) < 2:
