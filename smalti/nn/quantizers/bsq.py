@@ -12,6 +12,7 @@ from smalti.nn.quantizers.lfq import LFQ
 class BSQ(LFQ):
     """u = z / |z|, code = sign(u) / sqrt(d) (eqs. 3 and 4): vectors and codes are of length 1. Ids and losses as LFQ's.
 
+    >>> import torch
     >>> bsq = BSQ(4)
     >>> bsq.codes_of(bsq.nearest(torch.tensor([3.0, -1.0, 2.0, -5.0]))).tolist()
     [0.5, -0.5, 0.5, -0.5]
