@@ -148,6 +148,8 @@ class Origin:
     """Height and width of the encoded image, pixels."""
     preprocessing: str = ""
     """How the image was brought to that size, resizer included."""
+    seed: int | None = None
+    """Seed of the generator given to `encode`, for families that sample with one; None = nothing was drawn."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))

@@ -147,6 +147,10 @@ def test_tokens_of_another_tokenizer_or_layout_are_refused(tokenizer: Tokenizer)
     tokens = tokenizer.encode(images)
     assert tokens.origin is not None
     assert tokens.origin.tokenizer == "ours"
+    assert tokens.origin.seed is None
+    drawn = tokenizer.encode(images, rng=torch.Generator().manual_seed(7))
+    assert drawn.origin is not None and drawn.origin.seed == 7, "what was drawn is on record"
+    assert same(drawn, tokenizer.encode(images, rng=torch.Generator().manual_seed(7)))
     origin = Origin(tokenizer="theirs", weights="b" * 64, image_size=tokens.origin.image_size)
     foreign = Tokens(
         layout=tokens.layout, ids=tokens.ids, latents=tokens.latents, lengths=tokens.lengths, origin=origin

@@ -44,6 +44,8 @@ def best(state: Mapping[str, Tensor], path: Path, role: Role | None = None) -> E
     named = [e for e in found if isinstance(e.source, HubFile) and Path(e.source.file).name == path.name]
     if len(named) == 1:
         return named[0]
+    if not found and role is not None and (others := fitting(state)):
+        raise keymap.WeightsError(f"{path} is a {others[0].role} file ({others[0].name}), you asked for a {role}")
     if not found:
         known = sorted({e.family for e in entries()})
         example = next(iter(state), "")

@@ -126,7 +126,10 @@ class Tokenizer(nn.Module, ABC):
             )
         with torch.no_grad():
             tokens = self._encode(images.to(self.device, torch.float32), rng)
-        return replace(tokens, origin=self.origin((height, width)))
+        origin = self.origin((height, width))
+        if origin is not None and rng is not None:
+            origin = replace(origin, seed=rng.initial_seed())
+        return replace(tokens, origin=origin)
 
     def decode(
         self, tokens: Tokens, *, size: int | None = None, options: Any = None, rng: torch.Generator | None = None

@@ -210,3 +210,11 @@ def test_fingerprints_tell_weights_apart():
 
 def test_hub_source_is_shown():
     assert str(HubFile(repo="a/b", file="c.pth")) == "huggingface.co/a/b: c.pth"
+
+
+def test_a_generator_given_as_tokenizer_is_named(files, tiny_entries):
+    for file, role, kind, name in zip(
+        files, ("generator", "tokenizer"), ("tokenizer", "generator"), ("test/tok", "test/gen"), strict=True
+    ):
+        with pytest.raises(WeightsError, match=rf"is a {kind} file \({name}\), you asked for a {role}"):
+            smalti.load(file, role=role)
