@@ -29,11 +29,7 @@ def assemble(entry: Entry, path: Path, dtype: torch.dtype) -> tuple[Any, str]:
     Errors: keymap.WeightsError if the file does not hold exactly this model's keys and shapes.
     """
     entry = as_stated(entry, path)
-    if isinstance(entry.source, Folder):
-        state, _ = read_tensors(path / WEIGHTS)
-        keymap.check_keys(our_shapes(entry.role, entry.family, entry.config), state, title=str(path / WEIGHTS))
-    else:
-        state = convert(entry, read_official(entry, path), path)
+    state = read_state(entry, path)
     model = build_empty(entry.role, entry.family, entry.config)
     return fill(model, state, dtype), fingerprint(state)
 
@@ -43,6 +39,18 @@ def as_stated(entry: Entry, path: Path) -> Entry:
     if isinstance(entry.source, Folder):
         return entry
     return replace(entry, config=family(entry.role, entry.family).config_in(path, entry.config))
+
+
+def read_state(entry: Entry, path: Path) -> dict[str, Tensor]:
+    """The weights of a folder or an official file under our names.
+
+    Errors: keymap.WeightsError if a key or shape is not the model's, FetchError for a companion that cannot be had.
+    """
+    if not isinstance(entry.source, Folder):
+        return convert(entry, read_official(entry, path), path)
+    state, _ = read_tensors(path / WEIGHTS)
+    keymap.check_keys(our_shapes(entry.role, entry.family, entry.config), state, title=str(path / WEIGHTS))
+    return state
 
 
 def read_official(entry: Entry, path: Path) -> dict[str, Tensor]:

@@ -4,15 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from smalti.files import read_tensors
-from smalti.hub.assembly import as_stated, fill, read_official
-from smalti.hub.assembly import convert as to_ours
+from smalti.hub.assembly import as_stated, fill, read_state
 from smalti.hub.families import build_empty
 from smalti.hub.fetch import fetch
-from smalti.hub.folders import WEIGHTS
 from smalti.hub.loading import find, load
 from smalti.hub.pickles import SUFFIXES
-from smalti.hub.registry import Folder
 from smalti.hub.saving import save_official, save_pretrained
 from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import Tokenizer
@@ -38,11 +34,7 @@ def convert(
     entry = find(str(source), like=like, wrapping=wrapping)
     path = fetch(entry)
     entry = as_stated(entry, path)
-    if isinstance(entry.source, Folder):
-        state, _ = read_tensors(path / WEIGHTS)
-    else:
-        state = to_ours(entry, read_official(entry, path), path)
-    model = fill(build_empty(entry.role, entry.family, entry.config), state)
+    model = fill(build_empty(entry.role, entry.family, entry.config), read_state(entry, path))
     if target.suffix in SUFFIXES:
         return save_official(model, target)
     facts: dict[str, Any] = {"name": target.name, "license": entry.weights_license, "notes": entry.notes}

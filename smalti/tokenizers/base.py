@@ -101,10 +101,20 @@ class Tokenizer(nn.Module, ABC):
     sizes: Sizes
     frames: int = 0
     """Frames T of every clip; 0 = still images."""
+    decode_options: type | None = None
+    """Dataclass that `decode(options=)` takes; None = there are no options."""
+    _layout: TokenLayout
+    """The one layout of a tokenizer of one size; families of several sizes override `layout` instead."""
 
-    @abstractmethod
     def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """Token layout for an image size in pixels (side, or height and width); None = the default size."""
+        """Token layout for an image size in pixels (side, or height and width); None = the default size.
+
+        Errors: ValueError for a size the tokenizer does not take.
+        """
+        side = self.sizes.value
+        if size not in (None, side, (side, side)):
+            raise ValueError(f"{self.name or 'this tokenizer'} has tokens for {side}x{side} pixels only, got {size}")
+        return self._layout
 
     @abstractmethod
     def _encode(self, images: Tensor, rng: torch.Generator | None) -> Tokens: ...
@@ -136,12 +146,26 @@ class Tokenizer(nn.Module, ABC):
     ) -> Tensor:
         """Images [B, 3, H, W] in [0, 1] from whole or prefix-cut tokens.
 
-        `size` asks for another output side where the family has one; `options` is the family's own dataclass.
-        Errors: ValueError for tokens of another tokenizer or layout, or ids out of range.
+        `size` asks for another output side, pixels, where the family has one; `options` is a `decode_options`.
+        Errors: ValueError for tokens of another tokenizer or layout, ids out of range, or another kind of options.
         """
         self.check_tokens(tokens)
+        self._check_options(options)
         with torch.no_grad():
             return self._decode(tokens.to(self.device), size, options, rng).clamp(0, 1)
+
+    def _check_options(self, options: Any) -> None:
+        who, kind, got = self.name or type(self).__name__, self.decode_options, type(options).__name__
+        if options is None or (kind is not None and isinstance(options, kind)):
+            return
+        if kind is None:
+            raise ValueError(f"{who} has no decode options, got {got}: decode without options")
+        raise ValueError(f"{who} decodes with options={kind.__name__}(...), got {got}")
+
+    def _check_side(self, size: int | None) -> None:
+        """For families of one size: a ValueError if `decode` is asked for another."""
+        if size not in (None, self.sizes.value):
+            raise ValueError(f"this tokenizer decodes to {self.sizes.value} pixels only, got size={size}")
 
     def check_tokens(self, tokens: Tokens) -> None:
         """A ValueError that names both tokenizers if the tokens are not this one's."""

@@ -44,7 +44,7 @@ class WindowedTokenizer(Tokenizer):
         super().__init__()
         self.tokenizer, self.window = tokenizer, window
         self.name, self.fingerprint, self.resize = tokenizer.name, tokenizer.fingerprint, tokenizer.resize
-        self.sizes, self.frames = tokenizer.sizes, tokenizer.frames
+        self.sizes, self.frames, self.decode_options = tokenizer.sizes, tokenizer.frames, tokenizer.decode_options
         self.pooled = pooled and bool(group_norms(tokenizer))
         self.cell = _cell(tokenizer, window)
         self.overlap = max(window // 4 // self.cell, 1) * self.cell if overlap is None else overlap

@@ -15,6 +15,7 @@ from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from torch import Generator, Tensor, nn
 from transformers import BertConfig, BertModel
 
+from smalti.nn.quantizers.base import nearest_code
 from smalti.nn.rendering import noise_sources
 from smalti.tokenizers.seed.alignment import SEEDAlignmentObjective, SEEDAlignmentObjectiveConfig, TextHalf
 from smalti.tokenizers.seed.model import SEEDTokenizer
@@ -173,7 +174,7 @@ def test_the_objective_is_the_sum_that_it_states() -> None:
     with torch.no_grad():
         f = tokenizer.features(images)
         z = tokenizer.to_code(f)
-        e = tokenizer.codebook[tokenizer.nearest(z)]
+        e = tokenizer.codebook[nearest_code(z, tokenizer.codebook)]
         quantization = 1.25 * (z - e).square().mean()
         assert tokenizer.restore is not None
         restored = tokenizer.restore(tokenizer.from_code(e))

@@ -6,7 +6,22 @@ Shape suffixes: any leading dimensions, C code width, n ids of one vector.
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+_ROWS = 4096  # vectors compared with the codes at once: bounds memory at 16,384 codes to 256 MiB
+
+
+def nearest_code(z_C: Tensor, codes_VC: Tensor) -> Tensor:
+    """int64 [...]: argmin over codes e of |e|^2 - 2 z.e for vectors [..., C], in float32 whatever the autocast dtype.
+
+    That is the code at the least distance, the first of equals: |z|^2 is the same for all.
+    """
+    with torch.autocast(z_C.device.type, enabled=False):
+        z_NC, codes_VC = z_C.float().flatten(0, -2), codes_VC.float()
+        squares_V = codes_VC.square().sum(-1)
+        ids = [torch.addmm(squares_V, z, codes_VC.T, alpha=-2).argmin(-1) for z in z_NC.split(_ROWS)]
+    return torch.cat(ids).view(z_C.shape[:-1])
 
 
 class Quantized(NamedTuple):

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smalti.nn.quantizers.base import Quantized, Quantizer
+from smalti.nn.quantizers.base import Quantized, Quantizer, nearest_code
 
-_ROWS = 4096  # vectors compared with the codebook at once: bounds memory at 16,384 codes to 256 MiB
 _SMOOTHING = 1e-5  # Laplace smoothing of the moving counts: no code is divided by zero
 
 
@@ -57,13 +56,8 @@ class VectorQuantizer(Quantizer):
         return F.normalize(z_C.float(), dim=-1) if self.normalize else z_C.float()
 
     def nearest(self, z_C: Tensor) -> Tensor:
-        """int64 [...]: argmin over codes e of |z|^2 + |e|^2 - 2 z.e, whatever the autocast dtype."""
-        with torch.autocast(z_C.device.type, enabled=False):
-            codes_VC = self.unit(self.codebook)
-            squares_V = codes_VC.square().sum(-1)
-            z_NC = self.unit(z_C).flatten(0, -2)
-            ids = [torch.addmm(squares_V, z, codes_VC.T, alpha=-2).argmin(-1) for z in z_NC.split(_ROWS)]
-        return torch.cat(ids).view(z_C.shape[:-1])
+        """int64 [...]: the nearest code of every vector."""
+        return nearest_code(self.unit(z_C), self.unit(self.codebook))
 
     def codes_of(self, ids: Tensor) -> Tensor:
         """float32 [..., C]: codes of ids."""

@@ -220,8 +220,6 @@ class DetailFlowTokenizer(Tokenizer):
         return Tokens(layout=self._layout, ids=self.quantizer.nearest(self.features(images, count)))
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
-        if options is not None:
-            raise ValueError(f"DetailFlow decodes without options, got {type(options).__name__}: leave out options=")
         assert tokens.ids is not None
         counts = tokens.lengths.tolist()
         side = self._side(counts, size)

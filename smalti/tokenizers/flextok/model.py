@@ -209,6 +209,8 @@ class FlowDecoder(nn.Module):
 class FlexTokTokenizer(Tokenizer):
     """Image to N ordered tokens, coarse to fine by training; any prefix decodes to a whole image."""
 
+    decode_options = FlexTokDecode
+
     def __init__(self, config: FlexTokConfig) -> None:
         super().__init__()
         self.config = config
@@ -219,13 +221,6 @@ class FlexTokTokenizer(Tokenizer):
         self.decoder = FlowDecoder(config)
         segment = Segment(shape=(config.registers,), vocab=self.quantizer.vocab)
         self._layout = TokenLayout(segments=(segment,), prefixes=tuple(range(1, config.registers + 1)))
-
-    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """The one layout: a sequence. `size`, if given, must be the model's image size."""
-        side = self.config.image_size
-        if size not in (None, side, (side, side)):
-            raise ValueError(f"{self.name or 'this tokenizer'} has tokens for {side}x{side} pixels only, got {size}")
-        return self._layout
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Images in about [0, 1], not clamped, from scaled latents [B, C, h, w]."""
@@ -252,8 +247,5 @@ class FlexTokTokenizer(Tokenizer):
         return Tokens(layout=self._layout, ids=ids)
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
-        if size not in (None, self.config.image_size):
-            raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
-        if options is not None and not isinstance(options, FlexTokDecode):
-            raise ValueError(f"FlexTok decodes with options=FlexTokDecode(...), got {type(options).__name__}")
+        self._check_side(size)
         return self.decode_latents(self.sample_latents(tokens, options, rng=rng)).float()

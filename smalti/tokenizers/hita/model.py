@@ -64,13 +64,6 @@ class HitaTokenizer(Tokenizer):
         )
         self._layout = TokenLayout(segments=segments, prefixes=(config.holistic_tokens + config.side**2,))
 
-    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """The one layout: holistic tokens, then patches; whole only. `size`, if given, must be the image size."""
-        side = self.config.image_size
-        if size not in (None, side, (side, side)):
-            raise ValueError(f"{self.name or 'this tokenizer'} has tokens for {side}x{side} pixels only, got {size}")
-        return self._layout
-
     def vectors(self, images: Tensor) -> Vectors:
         """Continuous vectors of images in [0, 1]: what is quantized."""
         x = images * 2 - 1
@@ -105,10 +98,7 @@ class HitaTokenizer(Tokenizer):
         return Tokens(layout=self._layout, ids=torch.cat(ids, dim=1))
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
-        if options is not None:
-            raise ValueError(f"this tokenizer has no decode options, got options={options!r}")
-        if size not in (None, self.config.image_size):
-            raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
+        self._check_side(size)
         holistic, patches = tokens.segment(0), tokens.segment(1).flatten(1)
         return self.decode_codes(self.holistic_quantizer.codes_of(holistic), self.patch_quantizer.codes_of(patches))
 

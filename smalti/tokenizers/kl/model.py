@@ -48,8 +48,6 @@ class KLTokenizer(Tokenizer):
         return Tokens(layout=layout, latents=latents_BChw.flatten(2).transpose(1, 2).contiguous())
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
-        if options is not None:
-            raise ValueError(f"this tokenizer has no decode options, got options={options!r}")
         latents_BhwC = tokens.segment(0)
         if latents_BhwC.shape[-1] != self.config.autoencoder.latent_channels:
             raise ValueError(

@@ -147,13 +147,6 @@ class LARPTokenizer(Tokenizer):
             segments=(Segment(shape=config.grid, vocab=config.vocab),), prefixes=(config.tokens,)
         )
 
-    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """The one layout; whole only. `size`, if given, must be the model's frame size."""
-        side = self.config.image_size
-        if size not in (None, side, (side, side)):
-            raise ValueError(f"{self.name or 'this tokenizer'} has tokens for {side}x{side} pixels only, got {size}")
-        return self._layout
-
     def features(self, images: Tensor) -> Tensor:
         """Continuous features [B, L, C] of clips in [0, 1]: what is quantized."""
         return self.before_quantizer(self.encoder(images))
@@ -177,7 +170,6 @@ class LARPTokenizer(Tokenizer):
         return Tokens(layout=self._layout, ids=ids)
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
-        if size not in (None, self.config.image_size):
-            raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
+        self._check_side(size)
         assert tokens.ids is not None
         return self.decode_latents(self.quantizer.codes_of(tokens.ids))

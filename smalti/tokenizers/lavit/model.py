@@ -9,22 +9,13 @@ from torch import Generator as RandomGenerator
 from torch import Tensor, nn
 
 from smalti.nn.eva import clip_range, eva_vit
+from smalti.nn.quantizers.base import nearest_code
 from smalti.tokenizers.base import Sizes, Tokenizer
 from smalti.tokenizers.lavit.config import LaVITConfig
 from smalti.tokenizers.lavit.decoder import Context, Decoder
 from smalti.tokenizers.lavit.dynamic import Merger, Selector, decide, gumbel_noise
 from smalti.tokenizers.lavit.pixels import LaVITOptions, PixelDecoder
 from smalti.tokens import PAD, Segment, TokenLayout, Tokens
-
-_ROWS = 4096  # vectors compared with the codes at once: bounds memory at 16,384 codes to 256 MiB
-
-
-def nearest(vectors_nC: Tensor, codes_VC: Tensor) -> Tensor:
-    """int64 [n]: the code at the least distance |z - e|^2 from every vector; |z|^2 is left out, the same for all."""
-    with torch.autocast(vectors_nC.device.type, enabled=False):
-        squares_V = codes_VC.square().sum(dim=1)
-        parts = vectors_nC.split(_ROWS)
-        return torch.cat([torch.addmm(squares_V, z, codes_VC.T, alpha=-2).argmin(dim=1) for z in parts])
 
 
 class LaVITTokenizer(Tokenizer):
@@ -34,6 +25,8 @@ class LaVITTokenizer(Tokenizer):
     do. `decode` makes an image of the same content, not of the same pixels, by a diffusion model that is loaded when it
     is first needed; its start noise is fixed unless `rng` is given.
     """
+
+    decode_options = LaVITOptions
 
     def __init__(self, config: LaVITConfig) -> None:
         super().__init__()
@@ -67,13 +60,6 @@ class LaVITTokenizer(Tokenizer):
             segments=(Segment(shape=(config.patches,), vocab=config.vocab),), prefixes=(config.patches,), ragged=True
         )
 
-    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """The one layout: up to one token per patch. `size`, if given, must be the model's image size."""
-        side = self.config.image_size
-        if size not in (None, side, (side, side)):
-            raise ValueError(f"{self.name or 'this tokenizer'} has tokens for {side}x{side} pixels only, got {size}")
-        return self._layout
-
     # ---- images to tokens
 
     def features(self, images: Tensor) -> Tensor:
@@ -92,7 +78,7 @@ class LaVITTokenizer(Tokenizer):
 
     def tokens_of(self, merged_BND: Tensor, keep_BN: Tensor) -> Tokens:
         """Tokens of the kept patches, in raster order."""
-        ids_n = nearest(self.code_vectors(merged_BND[keep_BN]), self.codebook)
+        ids_n = nearest_code(self.code_vectors(merged_BND[keep_BN]), self.codebook)
         return self.padded(list(ids_n.split(keep_BN.sum(dim=1).tolist())))
 
     def padded(self, ids: list[Tensor]) -> Tokens:
@@ -142,8 +128,6 @@ class LaVITTokenizer(Tokenizer):
         self, tokens: Tokens, size: int | None, options: LaVITOptions | None, rng: RandomGenerator | None
     ) -> Tensor:
         options = LaVITOptions() if options is None else options
-        if not isinstance(options, LaVITOptions):
-            raise ValueError(f"options of this tokenizer are a LaVITOptions, got {type(options).__name__}")
         if size is not None and options.size is not None:
             raise ValueError(f"size={size} and options.size={options.size} say the same thing: give one of them")
         side = size or self.config.output_size

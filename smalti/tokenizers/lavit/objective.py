@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from smalti.images import resize_images
 from smalti.nn.losses import Losses
+from smalti.nn.quantizers.base import nearest_code
 from smalti.nn.rendering import draw_noise, noise_sources
 from smalti.tokenizers.lavit.dynamic import decide, gumbel_noise
-from smalti.tokenizers.lavit.model import LaVITTokenizer, nearest
+from smalti.tokenizers.lavit.model import LaVITTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def kmeans(vectors_nC: Tensor, codes_VC: Tensor, rounds: int, rng: RandomGenerat
     pick = torch.randperm(len(vectors_nC), generator=rng, device=rng.device)[:count].to(vectors_nC.device)
     centers = vectors_nC[pick]
     for _ in range(rounds):
-        sums = torch.zeros_like(centers).index_add_(0, nearest(vectors_nC, centers), vectors_nC)
+        sums = torch.zeros_like(centers).index_add_(0, nearest_code(vectors_nC, centers), vectors_nC)
         centers = torch.where(sums.abs().sum(dim=1, keepdim=True) > 0, F.normalize(sums, dim=-1), centers)
     return torch.cat([centers, codes_VC[count:]])
 
@@ -110,7 +111,7 @@ class LaVITObjective(nn.Module):
         vectors_nC = model.code_vectors(model.merger(features_BND, keep_BN)[kept_BN])
         if config.kmeans and config.quantize and step == 0 and self.training:
             self._start(vectors_nC.detach(), rng)
-        ids_n = nearest(vectors_nC.detach(), model.codebook)
+        ids_n = nearest_code(vectors_nC.detach(), model.codebook)
         codes_nC = model.codebook[ids_n]
         decoded_nC = vectors_nC + (codes_nC - vectors_nC).detach() if config.quantize else vectors_nC
         lengths_B = kept_BN.sum(dim=1)

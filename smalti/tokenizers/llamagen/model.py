@@ -63,8 +63,6 @@ class LlamaGenTokenizer(Tokenizer):
         return Tokens(layout=self.layout((images.shape[-2], images.shape[-1])), ids=ids.flatten(1))
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: torch.Generator | None) -> Tensor:
-        if options is not None:
-            raise ValueError(f"this tokenizer has no decode options, got options={options!r}")
         ids = tokens.segment(0)
         own = tuple(n * self.config.stride for n in ids.shape[1:3])
         if size is not None and own != (size, size):

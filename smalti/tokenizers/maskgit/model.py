@@ -54,8 +54,6 @@ class MaskGITTokenizer(Tokenizer):
         return Tokens(layout=self.layout((height, width)), ids=ids_Bhw.flatten(1))
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
-        if size is not None or options is not None:
-            raise ValueError(
-                "this tokenizer decodes to the size of the encoded image and has no options: leave out size="
-            )
+        if size is not None:
+            raise ValueError("this tokenizer decodes to the size of the encoded image: leave out size=")
         return self.decode_latents(self.quantizer.codes_of(tokens.segment(0)))

@@ -12,6 +12,7 @@ from torch import Generator as RandomGenerator
 from torch import Tensor, nn
 
 from smalti.nn.eva import clip_range, eva_vit
+from smalti.nn.quantizers.base import nearest_code
 from smalti.nn.vit import Block, Mlp
 from smalti.tokenizers.base import Sizes, Tokenizer
 from smalti.tokenizers.seed.config import SEEDTokenizerConfig
@@ -86,6 +87,8 @@ class QFormerHead(nn.Module):
 class SEEDTokenizer(Tokenizer):
     """Image to 32 tokens in causal order; tokens to an image embedding, of which unCLIP makes pixels."""
 
+    decode_options = UnCLIPOptions
+
     def __init__(self, config: SEEDTokenizerConfig) -> None:
         super().__init__()
         self.config = config
@@ -126,25 +129,10 @@ class SEEDTokenizer(Tokenizer):
     def pipeline(self, pipeline: "StableUnCLIPImg2ImgPipeline") -> None:
         self._pipeline = pipeline
 
-    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """The one layout: a token per query. `size`, if given, must be the model's image size."""
-        side = self.config.image_size
-        if size not in (None, side, (side, side)):
-            raise ValueError(f"{self.name or 'this tokenizer'} has tokens for {side}x{side} pixels only, got {size}")
-        return self._layout
-
     def features(self, images: Tensor) -> Tensor:
         """What the queries read in images in [0, 1]: [B, q, D]."""
         image_BND = self.vit_norm(self.vit(clip_range(images)))
         return self.qformer(self.queries.expand(len(images), -1, -1), image_BND)
-
-    def nearest(self, z_BqC: Tensor) -> Tensor:
-        """int64 [B, q]: the code at the least distance, the first of equals; in float32 whatever the autocast dtype."""
-        with torch.autocast(z_BqC.device.type, enabled=False):
-            codes_VC = self.codebook.float()
-            # |z - e|^2 without |z|^2, which is the same for every code
-            distances = torch.addmm(codes_VC.square().sum(1), z_BqC.float().flatten(0, 1), codes_VC.T, alpha=-2)
-        return distances.argmin(1).view(z_BqC.shape[:2])
 
     def embed_codes(self, codes_BqC: Tensor) -> Tensor:
         """Image embeddings [B, E] of code vectors."""
@@ -161,12 +149,10 @@ class SEEDTokenizer(Tokenizer):
             return self.embed_codes(self.codebook[tokens.ids.to(self.device)])
 
     def _encode(self, images: Tensor, rng: RandomGenerator | None) -> Tokens:
-        return Tokens(layout=self._layout, ids=self.nearest(self.to_code(self.features(images))))
+        return Tokens(layout=self._layout, ids=nearest_code(self.to_code(self.features(images)), self.codebook))
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
         options = UnCLIPOptions() if options is None else options
-        if not isinstance(options, UnCLIPOptions):
-            raise ValueError(f"options of this tokenizer are UnCLIPOptions, got {type(options).__name__}")
         check_pipeline(self.pipeline, self.config.embedding_channels, options.noise_level)
         if size not in (None, side_of(self.pipeline)):
             raise ValueError(f"the pipeline decodes to {side_of(self.pipeline)} pixels only, got size={size}")

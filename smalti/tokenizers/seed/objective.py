@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from smalti.nn.losses import Losses
+from smalti.nn.quantizers.base import nearest_code
 from smalti.tokenizers.seed.model import SEEDTokenizer
 from smalti.tokenizers.seed.unclip import CLIPEmbedding
 
@@ -86,7 +87,7 @@ class SEEDTokenizerObjective(nn.Module):
         with torch.no_grad():
             f_BqD = model.features(images)
         z_BqC = model.to_code(f_BqD).float()
-        ids_Bq = model.nearest(z_BqC.detach())
+        ids_Bq = nearest_code(z_BqC.detach(), model.codebook)
         codes_BqC = F.embedding(ids_Bq, model.codebook).float()
         parts = {"quantization": quantization_loss(z_BqC, codes_BqC, config.codebook)}
         total = config.quantization * parts["quantization"]

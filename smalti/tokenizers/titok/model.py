@@ -158,13 +158,7 @@ class TiTok(Tokenizer):
             )
         segment = Segment(shape=(config.tokens,), vocab=config.vocab)
         self._layout = TokenLayout(segments=(segment,), prefixes=(config.tokens,))
-
-    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """The one layout: a sequence. `size`, if given, must be the model's image size."""
-        side = self.config.image_size
-        if size not in (None, side, (side, side)):
-            raise ValueError(f"{self.name or 'this tokenizer'} has tokens for {side}x{side} pixels only, got {size}")
-        return self._layout
+        self.decode_options = TextOptions if config.text_tokens else None
 
     def features(self, images: Tensor) -> Tensor:
         """What the encoder makes of images in [0, 1]: [B, K, C] to be quantized, or [B, K, 2 C] for a posterior."""
@@ -198,8 +192,7 @@ class TiTok(Tokenizer):
         return Tokens(layout=self._layout, latents=mean_BKC)
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
-        if size not in (None, self.config.image_size):
-            raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
+        self._check_side(size)
         text = self._text(options, len(tokens))
         latents = tokens.latents if tokens.ids is None else self.quantizer.codes_of(tokens.ids)
         assert latents is not None
@@ -208,9 +201,6 @@ class TiTok(Tokenizer):
     def _text(self, options: Any, batch: int) -> Tensor | None:
         """The text features to decode with: given, of captions, of the empty caption, or none."""
         config = self.config
-        if options is not None and (not isinstance(options, TextOptions) or not config.text_tokens):
-            wanted = "a TextOptions" if config.text_tokens else "no options: its decoder reads no text"
-            raise ValueError(f"{self.name or 'this tokenizer'} decodes with {wanted}, got {type(options).__name__}")
         if not config.text_tokens:
             return None
         captions, features = (options.captions, options.features) if options else ((), None)

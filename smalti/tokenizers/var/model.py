@@ -46,13 +46,6 @@ class VARTokenizer(Tokenizer):
         )
         self._layout = TokenLayout.scales(config.sides, config.vocab)
 
-    def layout(self, size: int | tuple[int, int] | None = None) -> TokenLayout:
-        """The one layout: a map per scale. `size`, if given, must be the model's image size."""
-        side = self.config.image_size
-        if size not in (None, side, (side, side)):
-            raise ValueError(f"{self.name or 'this tokenizer'} has tokens for {side}x{side} pixels only, got {size}")
-        return self._layout
-
     def features(self, images: Tensor) -> Tensor:
         """Continuous features [B, C, h, w] of images in [0, 1]: what is quantized."""
         x = (images * 2 - 1).contiguous(memory_format=channels_last)
@@ -68,8 +61,7 @@ class VARTokenizer(Tokenizer):
         return Tokens(layout=self._layout, ids=concatenate(ids, dim=1))
 
     def _decode(self, tokens: Tokens, size: int | None, options: Any, rng: RandomGenerator | None) -> Tensor:
-        if size not in (None, self.config.image_size):
-            raise ValueError(f"this tokenizer decodes to {self.config.image_size} pixels only, got size={size}")
+        self._check_side(size)
         assert tokens.ids is not None
         return self.decode_latents(self.quantizer.sum_of(tokens.ids, tokens.lengths))
 
