@@ -126,8 +126,15 @@ class ImageGenerator:
             return condition
         if self.text_encoder is None:
             raise ValueError(f"{self.name} was trained on classes only: use classes=[...] instead of text")
-        features, mask = self.text_encoder.encode(list(text))
-        return replace(condition, text=features.repeat_interleave(n, 0), text_mask=mask.repeat_interleave(n, 0))
+        features, mask = self.text_encoder.encode([*text, ""] if self.generator.empty_text else list(text))
+        condition = replace(
+            condition,
+            text=features[: len(text)].repeat_interleave(n, 0),
+            text_mask=mask[: len(text)].repeat_interleave(n, 0),
+        )
+        if not self.generator.empty_text:
+            return condition
+        return replace(condition, empty_text=features[-1:], empty_mask=mask[-1:])
 
     @property
     def device(self) -> torch.device:
@@ -245,8 +252,7 @@ class ImageGenerator:
         images, tokens = [], []
         for start in range(0, len(condition), batch):
             rows = slice(start, min(start + batch, len(condition)))
-            kept = Known(ids=known.ids[rows], keep=known.keep[rows]) if known else None
-            part = _rows(condition, rows)
+            kept, part = known[rows] if known else None, condition[rows]
             chosen = _batch_settings(settings, rows)
             final = None
             for partial in self._decode(part, seed + start, chosen, second, kept):
@@ -296,15 +302,6 @@ class ImageGenerator:
             "sampling": asdict(settings.sampling),
             "handover": settings.handover if then else None,
         }
-
-
-def _rows(condition: Condition, rows: slice) -> Condition:
-    text, mask = condition.text, condition.text_mask
-    return Condition(
-        classes=condition.classes[rows],
-        text=None if text is None else text[rows],
-        text_mask=None if mask is None else mask[rows],
-    )
 
 
 def _batch_settings(settings: Settings, rows: slice) -> Settings:

@@ -167,6 +167,8 @@ class Choice:
     """float [B, n]: log-probability of each id under the distribution it was drawn from."""
     soft: Tensor | None = None
     """float [B, n, V]: mixture weights used instead of the ids where a family decodes softly (VAR's more_smooth)."""
+    positions: Tensor | None = None
+    """int64 [B, n]: the positions chosen, where confidence decides them; None = those of the schedule's step."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -128,9 +128,9 @@ def test_known_tokens_stay(family: Family) -> None:
         pytest.skip("known tokens of continuous layouts come with their family")
     given = generate(family, [guided(family.first)], [1, 2], seed=9)[-1].values.clone()
     keep = torch.rand(given.shape, generator=torch.Generator().manual_seed(1)) < 0.5
-    out = generate(family, [guided(family.first)], [0, 0], known=Known(ids=given, keep=keep))[-1].values
+    out = generate(family, [guided(family.first)], [0, 0], known=Known(values=given, keep=keep))[-1].values
     assert torch.equal(out[keep], given[keep])
-    everything = Known(ids=given, keep=torch.ones_like(keep))
+    everything = Known(values=given, keep=torch.ones_like(keep))
     partials = generate(family, [guided(family.first)], [0, 0], known=everything)
     assert torch.equal(partials[-1].values, given) and all(p.choice is None for p in partials)
 
@@ -143,7 +143,7 @@ def test_known_first_steps_equal_the_run_that_made_them(family: Family) -> None:
     positions = family.first.schedule().positions_before(2)
     keep = torch.zeros_like(whole, dtype=torch.bool)
     keep[:, positions] = True
-    again = generate(family, [guided(family.first)], [0, 1], known=Known(ids=whole.clone(), keep=keep))
+    again = generate(family, [guided(family.first)], [0, 1], known=Known(values=whole.clone(), keep=keep))
     assert torch.equal(again[-1].values, whole) and again[0].step == 1 and again[0].choice is None
 
 

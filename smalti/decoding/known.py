@@ -10,39 +10,69 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smalti.decoding.schedules import Schedule
-from smalti.tokens import Choice, TokenLayout, Tokens
+from smalti.tokens import PAD, Choice, TokenLayout, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Known:
     """Tokens given from outside: kept instead of drawn."""
 
-    ids: Tensor
-    """int64 [B, L] of the whole sequence."""
+    values: Tensor
+    """Of the whole sequence: ids int64 [B, L], or latents float [B, L, C]."""
     keep: Tensor
     """bool [B, L]: True where the given token stays."""
 
     def __post_init__(self) -> None:
-        if self.ids.shape != self.keep.shape or self.keep.dtype != torch.bool:
+        if self.values.shape[:2] != self.keep.shape or self.keep.dtype != torch.bool:
             raise ValueError(
-                f"known ids and keep mask must have one shape, the mask must be bool; got ids {list(self.ids.shape)} "
-                f"and mask {list(self.keep.shape)} of {self.keep.dtype}"
+                f"known tokens and keep mask must have one [batch, length], the mask must be bool; got tokens "
+                f"{list(self.values.shape)} and mask {list(self.keep.shape)} of {self.keep.dtype}"
             )
-        if (self.ids[self.keep] < 0).any():
+        if self.values.ndim == 2 and (self.values[self.keep] < 0).any():
             raise ValueError("a kept token has no id: known tokens must cover every position of the keep mask")
+
+    def __getitem__(self, rows: slice) -> "Known":
+        """The known tokens of some images."""
+        return Known(values=self.values[rows], keep=self.keep[rows])
+
+    def to(self, device: torch.device | str) -> "Known":
+        """The same tokens on another device."""
+        return Known(values=self.values.to(device), keep=self.keep.to(device))
+
+    def check(self, layout: TokenLayout, batch: int) -> None:
+        """A ValueError if these are not tokens of a layout for a batch of images."""
+        if tuple(self.keep.shape) != (batch, layout.length):
+            raise ValueError(
+                f"known tokens must be [{batch}, {layout.length}] for {batch} images of this model, "
+                f"got {list(self.keep.shape)}"
+            )
+        if layout.continuous != (self.values.ndim == 3):
+            raise ValueError(f"this model's tokens are {'latents' if layout.continuous else 'ids'}; the known ones not")
+
+    def alone(self) -> Tensor:
+        """The known tokens, -1 (ids) or 0 (latents) everywhere else."""
+        if self.values.ndim == 2:
+            return self.values.masked_fill(~self.keep, PAD)
+        return self.values.masked_fill(~self.keep[..., None], 0)
 
     def leading_steps(self, schedule: Schedule) -> int:
         """How many first steps of a schedule are known for all images."""
+        if schedule.by_confidence:  # known positions are taken first
+            fewest = int(self.keep.sum(dim=1).min())
+            return sum(end <= fewest for end in schedule.ends)
+        return next((i for i, known in enumerate(self.whole_steps(schedule)) if not known), len(schedule))
+
+    def whole_steps(self, schedule: Schedule) -> list[bool]:
+        """For every step of a fixed order: are all its tokens known for all images?"""
         kept_L = self.keep.all(dim=0).cpu()
-        for i, step in enumerate(schedule):
-            if step.positions is None or not bool(kept_L[step.positions].all()):
-                return i
-        return len(schedule)
+        return [step.positions is not None and bool(kept_L[step.positions].all()) for step in schedule]
 
     def override(self, choice: Choice, positions: Tensor) -> Choice:
-        """The choice with the known tokens in place."""
+        """The choice at positions int64 [n] with the known tokens in place."""
+        known_Bn, keep_Bn = self.values[:, positions], self.keep[:, positions]
+        if choice.latents is not None:
+            return replace(choice, latents=torch.where(keep_Bn[..., None], known_Bn, choice.latents))
         assert choice.ids is not None
-        known_Bn, keep_Bn = self.ids[:, positions], self.keep[:, positions]
         ids_Bn = torch.where(keep_Bn, known_Bn, choice.ids)
         if choice.soft is None:
             return replace(choice, ids=ids_Bn)
@@ -55,10 +85,10 @@ class Known:
 
         `mask` bool [H, W] or [B, H, W] in pixels or cells, True = keep. Per map, as VAR's editing does: the mask on the
         finest grid, resampled bilinearly, above 0.5; a single token that stands for the whole image is always kept.
-        Errors: ValueError for tokens that are not whole, for latents, or another shape of mask.
+        Errors: ValueError for tokens that are not whole, or another shape of mask.
         """
-        if tokens.ids is None or (tokens.lengths < tokens.layout.length).any():
-            raise ValueError("in-painting needs whole sequences of ids: encode the image, and do not cut its tokens")
+        if (tokens.lengths < tokens.layout.length).any():
+            raise ValueError("in-painting needs whole sequences: encode the image, and do not cut its tokens")
         if mask.dtype != torch.bool or mask.ndim not in (2, 3):
             raise ValueError(
                 f"the mask must be bool [H, W] or [B, H, W], True = keep; got {mask.dtype} {list(mask.shape)}"
@@ -66,7 +96,7 @@ class Known:
         if mask.ndim == 3 and mask.shape[0] != len(tokens):
             raise ValueError(f"got masks for {mask.shape[0]} images and tokens of {len(tokens)}")
         keep = keep_of(tokens.layout, mask.expand(len(tokens), *mask.shape[-2:]))
-        return cls(ids=tokens.ids, keep=keep.to(tokens.ids.device))
+        return cls(values=tokens.values, keep=keep.to(tokens.values.device))
 
 
 def keep_of(layout: TokenLayout, mask_BHW: Tensor) -> Tensor:

@@ -54,6 +54,44 @@ def _soft(logits_BnV: Tensor, noise: Noise, ratio: float, step: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Confident:
+    """Distribution over codes at all positions, of which the surest `count` are decided (MaskGIT, arXiv 2202.04200).
+
+    A position's confidence is the guided logit of the code drawn there. Positions whose id is known count as decided
+    first: they cost no draw and leave the others the more steps.
+    """
+
+    logits_RBLV: Tensor
+    """float32 [R, B, L, V], one row block per branch."""
+    ids_BL: Tensor
+    """int64 [B, L]: what is decided or known; -1 elsewhere."""
+    counted_BL: Tensor
+    """bool [B, L]: positions that earlier steps decided."""
+    count: int
+    """Positions to decide."""
+
+    def guided(self, guidance: Guidance, step: int, steps: int) -> Tensor:
+        """Guided logits [B, L, V]."""
+        return guidance.apply(self.logits_RBLV, step, steps)
+
+    def draw(self, guidance: Guidance, sampling: Sampling, noise: Noise, *, step: int, steps: int) -> Choice:
+        """Ids [B, n] and their positions [B, n]."""
+        logits_BLV = self.guided(guidance, step, steps)
+        drawn = Categorical(logits_BLV[None]).draw(Guidance(), sampling, noise, step=step, steps=steps)
+        assert drawn.ids is not None and drawn.logprobs is not None
+        known_BL = self.ids_BL >= 0
+        ids_BL = torch.where(known_BL, self.ids_BL, drawn.ids)
+        sure_BL = logits_BLV.gather(-1, ids_BL[..., None])[..., 0].float()
+        sure_BL = sure_BL.masked_fill(known_BL, torch.inf).masked_fill(self.counted_BL, -torch.inf)
+        positions_Bn = sure_BL.argsort(dim=-1, descending=True, stable=True)[:, : self.count]
+        return Choice(
+            ids=ids_BL.gather(1, positions_Bn),
+            logprobs=drawn.logprobs.gather(1, positions_Bn),
+            positions=positions_Bn,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Velocity:
     """A velocity field over latents, integrated from noise (t = 0) to data (t = 1) by Euler steps.
 

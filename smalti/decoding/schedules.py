@@ -49,6 +49,11 @@ class Schedule:
         return tuple(ends)
 
     @property
+    def by_confidence(self) -> bool:
+        """True if positions are chosen while decoding."""
+        return any(step.positions is None for step in self.steps)
+
+    @property
     def length(self) -> int:
         """Number of tokens decided in all."""
         return self.ends[-1]
@@ -77,6 +82,38 @@ def next_scale(layout: TokenLayout) -> Schedule:
 def raster(layout: TokenLayout) -> Schedule:
     """One token after the other in sequence order."""
     return _fixed(list(torch.arange(layout.length)[:, None]))
+
+
+def neighbor(layout: TokenLayout) -> Schedule:
+    """All tokens of a grid at the same Manhattan distance from the first corner at once (NAR, arXiv 2503.10696).
+
+    For a grid of any number of axes: step d holds the cells whose coordinates sum to d, in raster order.
+    """
+    if len(layout.segments) != 1:
+        raise ValueError(f"the neighbor order needs one grid of tokens, got {len(layout.segments)} segments")
+    axes = torch.meshgrid(*(torch.arange(n) for n in layout.segments[0].shape), indexing="ij")
+    distance = torch.stack(axes).sum(0).flatten()
+    return _fixed([(distance == d).nonzero()[:, 0] for d in range(int(distance.max()) + 1)])
+
+
+def next_detail(layout: TokenLayout, group: int, head: int) -> Schedule:
+    """The first `head` tokens one by one, then `group` at a time (DetailFlow, arXiv 2505.21473)."""
+    length = layout.length
+    if not 0 <= head <= length or (length - head) % group:
+        raise ValueError(f"{length} tokens are not a head of {head} and groups of {group}")
+    return _fixed([*torch.arange(head)[:, None], *torch.arange(head, length).split(group)])
+
+
+def random_order(layout: TokenLayout, seed: int) -> Schedule:
+    """One token after the other in an order drawn from a seed."""
+    return ordered(torch.randperm(layout.length, generator=torch.Generator().manual_seed(seed)))
+
+
+def confidence(counts: Sequence[int]) -> Schedule:
+    """The most confident open positions, as many a step as given (MaskGIT, arXiv 2202.04200)."""
+    if not counts or min(counts) < 0:
+        raise ValueError(f"a confidence schedule needs numbers of tokens, none negative, got {list(counts)}")
+    return Schedule(tuple(Step(positions=None, count=int(n)) for n in counts))
 
 
 def ordered(order: Sequence[int] | Tensor, group: int = 1) -> Schedule:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
@@ -24,9 +24,13 @@ class Condition:
     classes: Tensor
     """int64 [B]; -1 = no class."""
     text: Tensor | None = None
-    """float [B, T, F] features of the text encoder."""
+    """float [B, T, F] features of the text encoder; or int64 [B, T] token ids for a model that embeds text itself."""
     text_mask: Tensor | None = None
     """bool [B, T], True where `text` counts; an image without text has none."""
+    empty_text: Tensor | None = None
+    """[1, T, F] features of the empty text, for models whose null branch reads it instead of nothing."""
+    empty_mask: Tensor | None = None
+    """bool [1, T]."""
 
     def __post_init__(self) -> None:
         if self.text is not None and self.text_mask is None:
@@ -42,10 +46,25 @@ class Condition:
         """Class numbers only."""
         return cls(classes=torch.as_tensor(classes, dtype=torch.int64))
 
+    def __getitem__(self, rows: slice) -> Self:
+        """The condition of some images of the batch."""
+        text, mask = self.text, self.text_mask
+        return replace(
+            self,
+            classes=self.classes[rows],
+            text=None if text is None else text[rows],
+            text_mask=None if mask is None else mask[rows],
+        )
+
     def null(self) -> Self:
         """The same batch with nothing asked for."""
-        mask = None if self.text_mask is None else torch.zeros_like(self.text_mask)
-        return type(self)(classes=torch.full_like(self.classes, -1), text=self.text, text_mask=mask)
+        classes = torch.full_like(self.classes, -1)
+        if self.text is None or self.text_mask is None:
+            return replace(self, classes=classes)
+        if self.empty_text is None or self.empty_mask is None:
+            return replace(self, classes=classes, text_mask=torch.zeros_like(self.text_mask))
+        text, mask = self.empty_text.expand_as(self.text), self.empty_mask.expand_as(self.text_mask)
+        return replace(self, classes=classes, text=text, text_mask=mask)
 
     def rows(self, branches: Sequence[str]) -> Self:
         """The conditions of all branches stacked along the batch: "cond" as it is, "null" emptied."""
@@ -58,8 +77,8 @@ class Condition:
 
     def to(self, device: torch.device | str) -> Self:
         """The same condition on another device."""
-        move = [None if t is None else t.to(device) for t in (self.text, self.text_mask)]
-        return type(self)(classes=self.classes.to(device), text=move[0], text_mask=move[1])
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: t.to(device) for name, t in tensors.items() if t is not None})
 
 
 class Generator(nn.Module, ABC):
@@ -73,6 +92,12 @@ class Generator(nn.Module, ABC):
     """Row blocks of a guided prediction; ("cond",) for a model that was never trained without its condition."""
     classes: int = 0
     """Number of classes it knows."""
+    text_features: int = 0
+    """Width of the text features it reads; 0 = it knows no text."""
+    needs_text: bool = False
+    """True if it makes nothing without a text."""
+    empty_text: bool = False
+    """True if its null branch reads the features of the empty text (`Condition.empty_text`)."""
 
     @abstractmethod
     def schedule(self) -> Schedule:
@@ -97,8 +122,10 @@ class Generator(nn.Module, ABC):
     ) -> Any:
         """State before step `start`.
 
-        With `start` > 0 the steps before it count as decided: `known` int64 [B, L] holds their ids, `feedback` has
-        consumed them, and they are run in one pass. Rows of the state are `branches` x batch.
+        With `start` > 0 the steps before it count as decided: `known` int64 [B, L] (or latents [B, L, C]) holds them,
+        `feedback` has consumed them, and they are run in one pass. `known` may hold more, -1 elsewhere: a model of
+        fixed order gets the rest as choices when their steps come; one that orders by confidence sees all of it from
+        the start. Rows of the state are `branches` x batch.
         """
 
     @abstractmethod
@@ -109,8 +136,21 @@ class Generator(nn.Module, ABC):
     def accept(self, state: Any, choice: Choice) -> None:
         """Takes note of the choice and moves to the next step."""
 
+    def unguide(self, state: Any) -> bool:
+        """Drops the null rows of a state before `predict`, for the steps behind the last guided one.
+
+        False = this family goes on with all rows, which costs time and changes nothing.
+        """
+        return False
+
     def check_condition(self, condition: Condition) -> None:
-        """A ValueError if the condition cannot be served (class out of range, text for a class-only model)."""
+        """A ValueError if the condition cannot be served: class out of range, text of another width, no text."""
         wrong = condition.classes[(condition.classes < -1) | (condition.classes >= self.classes)]
         if len(wrong):
-            raise ValueError(f"class {int(wrong[0])} is out of range: this model knows 0..{self.classes - 1}")
+            allowed = f"0..{self.classes - 1}" if self.classes else "no classes"
+            raise ValueError(f"class {int(wrong[0])} is out of range: this model knows {allowed}")
+        if condition.text is None and self.needs_text:
+            raise ValueError("this model is asked by text: give text=[...]")
+        if condition.text is not None and condition.text.shape[2:] not in ((self.text_features,), ()):
+            allowed = f"text features of width {self.text_features}" if self.text_features else "no text"
+            raise ValueError(f"this model takes {allowed}, got text features of width {condition.text.shape[-1]}")

@@ -38,3 +38,7 @@ class KVCache:
     def advance(self, count: int) -> None:
         """Counts the tokens that every layer has stored."""
         self.used += count
+
+    def keep_rows(self, rows: int) -> None:
+        """Forgets all but the first `rows` sequences: the null rows, once nothing is guided any more."""
+        self.values = self.values[:, :, :rows]

@@ -37,7 +37,7 @@ class Attention(nn.Module):
 
     def forward(self, x_RnD: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = F.linear(x_RnD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        qkv = (self.qkv(x_RnD) + bias).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [R, H, n, d]
         if self.normalize:
             q = F.normalize(q, dim=-1) * self.log_scale.clamp_max(math.log(100)).exp()
@@ -118,7 +118,7 @@ class VARGenerator(Generator):
 
     def __init__(self, config: VARConfig) -> None:
         super().__init__()
-        self.config, self.classes = config, config.classes
+        self.config, self.classes, self.text_features = config, config.classes, config.text_features
         self.layout = TokenLayout.scales(config.sides, config.vocab)
         width = config.width
         self.class_embedding = nn.Embedding(config.classes + 1, width)
@@ -160,13 +160,6 @@ class VARGenerator(Generator):
     def schedule(self) -> Schedule:
         """One step per scale."""
         return next_scale(self.layout)
-
-    def check_condition(self, condition: Condition) -> None:
-        """Errors: a class outside 0..classes - 1 (-1 = none), or text for a model that knows none."""
-        super().check_condition(condition)
-        if condition.text is not None and condition.text.shape[-1] != self.config.text_features:
-            allowed = f"text features of width {self.config.text_features}" if self.config.text_features else "no text"
-            raise ValueError(f"this model takes {allowed}, got text features of width {condition.text.shape[-1]}")
 
     def embed_condition(self, condition: Condition) -> Tensor:
         """[R, D]: class embedding (the row behind the last class for none) plus projected text."""
@@ -268,6 +261,15 @@ class VARGenerator(Generator):
         state.cache.advance(h_RnD.shape[1])
         logits_RnV = self._logits(h_RnD[:, -count:], state.head_modulation)
         return Categorical(logits_RnV.unflatten(0, (state.rows, -1)))
+
+    def unguide(self, state: VARState) -> bool:
+        """Keeps the conditional rows of caches, modulations and pending inputs."""
+        batch = state.pending.shape[0] // state.rows
+        state.rows, state.pending = 1, state.pending[:batch]
+        state.modulations = [mod[:batch] for mod in state.modulations]
+        state.head_modulation = state.head_modulation[:batch]
+        state.cache.keep_rows(batch)
+        return True
 
     def accept(self, state: VARState, choice: Choice) -> None:
         """Feeds the chosen map back: it becomes the input of the next scale."""
