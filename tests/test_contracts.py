@@ -5,7 +5,7 @@ Teacher forcing against step-by-step decoding, batch invariance, known tokens, h
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,52 +16,44 @@ from smalti.decoding.loop import Partial, Stage, decode
 from smalti.decoding.noise import Noise
 from smalti.decoding.sampling import Sampling
 from smalti.generators.base import Condition, Generator
-from smalti.tokenizers.base import Tokenizer
+from smalti.hub.families import FAMILIES as FAMILIES_OF_THE_HUB
+from smalti.nn.linear import can_pack, pack_linears, unpack_linears
 from smalti.tokens import Tokens
 from tests.own_method import Bigrams, MeanColor
-from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
+from tests.tiny import gathered
+from tests.tiny.generators import Generators
 from tests.toys import toy_pairs
 
 
-@dataclass
-class Family:
-    """A tokenizer and two generators over its tokens."""
-
-    tokenizer: Tokenizer
-    first: Generator
-    second: Generator
-
-
-def _var(**changes: object) -> Family:
-    second = tiny_var_generator(depth=1, width=16, **changes)
-    return Family(tiny_var_tokenizer(), tiny_var_generator(**changes), second)
-
-
-def _own() -> Family:
+def _own() -> Generators:
     torch.manual_seed(3)
-    return Family(MeanColor().eval(), Bigrams().eval(), Bigrams().eval())
+    return Generators(tokenizer=MeanColor().eval(), first=Bigrams().eval(), second=Bigrams().eval())
 
 
-FAMILIES: dict[str, Callable[[], Family]] = {
-    **{name: (lambda name=name: Family(*toy_pairs()[name])) for name in toy_pairs()},
+def _toy(name: str) -> Generators:
+    tokenizer, first, second = toy_pairs()[name]
+    return Generators(tokenizer=tokenizer, first=first, second=second)
+
+
+FAMILIES: dict[str, Callable[[], Generators]] = {
+    **{name: (lambda name=name: _toy(name)) for name in toy_pairs()},
     "own method": _own,
-    "var": _var,
-    "var shared modulation": lambda: _var(shared_modulation=True),
-    "var plain attention": lambda: _var(normalize_attention=False),
+    **gathered("GENERATORS"),
 }
+OBJECTIVES = [name for name, make in gathered("GENERATORS").items() if make().objective is not None]
 
 
 @pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
+def family(request: pytest.FixtureRequest) -> Generators:
     """One family after the other."""
     return FAMILIES[request.param]()
 
 
 def generate(
-    family: Family, stages: list[Stage], classes: list[int], seed: int = 0, known: Known | None = None
+    family: Generators, stages: list[Stage], classes: list[int], seed: int = 0, known: Known | None = None
 ) -> list[Partial]:
     """All steps of a generation."""
-    condition, feedback = Condition.of_classes(classes), family.tokenizer.feedback(len(classes))
+    condition, feedback = family.condition(classes), family.tokenizer.feedback(len(classes))
     noise = Noise.of(seed, len(classes))
     return list(decode(stages, condition, feedback=feedback, noise=noise, known=known))
 
@@ -74,29 +66,28 @@ def guided(model: Generator, until: int | None = None) -> Stage:
 # generators
 
 
-def test_decoding_step_by_step_equals_teacher_forcing(family: Family) -> None:
+def test_decoding_step_by_step_equals_teacher_forcing(family: Generators) -> None:
     """The log-probability of every choice equals that of the teacher-forced pass: caches change nothing."""
     if family.first.layout.continuous:
         pytest.skip("a velocity has no teacher-forced logits here")
     partials = generate(family, [Stage(model=family.first)], [0, 1])
     tokens = Tokens(layout=family.first.layout, ids=partials[-1].values.clone())
-    condition = Condition.of_classes([0, 1])
     with torch.no_grad():
-        prediction = family.first(tokens, condition, feedback=family.tokenizer.feedback(2))
+        prediction = family.first(tokens, family.condition([0, 1]), feedback=family.tokenizer.feedback(2))
     logprobs = prediction.logits_RBnV[0].log_softmax(-1).gather(-1, tokens.ids[..., None])[..., 0]
     for partial, step in zip(partials, family.first.schedule(), strict=True):
         assert partial.choice is not None and partial.choice.logprobs is not None
         assert torch.allclose(partial.choice.logprobs, logprobs[:, step.positions], atol=1e-5)
 
 
-def test_an_image_is_the_same_alone_and_in_a_batch(family: Family) -> None:
+def test_an_image_is_the_same_alone_and_in_a_batch(family: Generators) -> None:
     """Noise belongs to the image: image 2 of seed 4 equals image 0 of seed 6."""
     batch = generate(family, [guided(family.first)], [0, 1, 2], seed=4)[-1].values
     alone = generate(family, [guided(family.first)], [2], seed=6)[-1].values
     assert torch.allclose(batch[2:].float(), alone.float(), atol=1e-5)
 
 
-def test_hand_over_at_either_end_is_one_model_alone(family: Family) -> None:
+def test_hand_over_at_either_end_is_one_model_alone(family: Generators) -> None:
     """After 0 steps the second model does everything, after all steps the first."""
     steps = len(family.first.schedule())
     for until, alone in ((0, family.second), (steps, family.first)):
@@ -105,7 +96,7 @@ def test_hand_over_at_either_end_is_one_model_alone(family: Family) -> None:
         assert torch.allclose(pair, generate(family, [guided(alone)], [0, 1])[-1].values, atol=1e-5)
 
 
-def test_hand_over_in_the_middle_keeps_the_first_part(family: Family) -> None:
+def test_hand_over_in_the_middle_keeps_the_first_part(family: Generators) -> None:
     """The drafter's tokens stay, and the step numbers count in the full schedule."""
     stages = [guided(family.first, until=1), guided(family.second)]
     partials = generate(family, stages, [0, 1])
@@ -115,14 +106,14 @@ def test_hand_over_in_the_middle_keeps_the_first_part(family: Family) -> None:
     assert [p.step for p in partials] == list(range(len(family.first.schedule())))
 
 
-def test_a_model_handing_over_to_itself_changes_nothing(family: Family) -> None:
+def test_a_model_handing_over_to_itself_changes_nothing(family: Generators) -> None:
     """The one-pass prefix equals the cached steps."""
     stages = [guided(family.first, until=2), guided(family.first)]
     pair, alone = generate(family, stages, [0, 1]), generate(family, [guided(family.first)], [0, 1])
     assert torch.allclose(pair[-1].values.float(), alone[-1].values.float(), atol=1e-4)
 
 
-def test_known_tokens_stay(family: Family) -> None:
+def test_known_tokens_stay(family: Generators) -> None:
     """Kept positions hold the given ids; a fully known sequence is returned as it is, without a draw."""
     if family.first.layout.continuous:
         pytest.skip("known tokens of continuous layouts come with their family")
@@ -135,7 +126,7 @@ def test_known_tokens_stay(family: Family) -> None:
     assert torch.equal(partials[-1].values, given) and all(p.choice is None for p in partials)
 
 
-def test_known_first_steps_equal_the_run_that_made_them(family: Family) -> None:
+def test_known_first_steps_equal_the_run_that_made_them(family: Generators) -> None:
     """Continuing a prefix in one pass gives what the cached run gave."""
     if family.first.layout.continuous:
         pytest.skip("known tokens of continuous layouts come with their family")
@@ -147,7 +138,7 @@ def test_known_first_steps_equal_the_run_that_made_them(family: Family) -> None:
     assert torch.equal(again[-1].values, whole) and again[0].step == 1 and again[0].choice is None
 
 
-def test_guidance_of_one_runs_no_null_rows(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guidance_of_one_runs_no_null_rows(family: Generators, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scale 1 equals the plain conditional model and asks for one branch only."""
     seen: list[tuple[str, ...]] = []
     begin = family.first.begin
@@ -162,7 +153,7 @@ def test_guidance_of_one_runs_no_null_rows(family: Family, monkeypatch: pytest.M
     assert seen == [("cond",), ("cond", "null")]
 
 
-def test_guidance_scales_may_differ_per_image(family: Family) -> None:
+def test_guidance_scales_may_differ_per_image(family: Generators) -> None:
     """A batch with two scales equals two runs."""
     mixed = Stage(model=family.first, guidance=Guidance(scale=(1.0, 3.0)))
     both = generate(family, [mixed], [1, 1], seed=3)[-1].values
@@ -173,7 +164,7 @@ def test_guidance_scales_may_differ_per_image(family: Family) -> None:
         assert torch.allclose(both[i].float(), alone[0].float(), atol=1e-5)
 
 
-def test_a_class_out_of_range_is_refused_before_the_first_step(family: Family) -> None:
+def test_a_class_out_of_range_is_refused_before_the_first_step(family: Generators) -> None:
     """Nothing is yielded."""
     with pytest.raises(ValueError, match="out of range"):
         next(decode([Stage(model=family.first)], Condition.of_classes([99]),
@@ -188,16 +179,49 @@ def test_generators_of_different_tokenizers_cannot_be_chained() -> None:
         list(decode(stages, Condition.of_classes([0]), feedback=toys["raster"][0].feedback(1), noise=Noise.of(0, 1)))
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"shared_modulation": True}, {"text_features": 6}, {"normalize_attention": False}]
-)
-def test_gradients_reach_every_parameter_of_the_generator(changes: dict) -> None:
-    """No parameter is left out of the teacher-forced loss."""
-    model, tokenizer = tiny_var_generator(**changes), tiny_var_tokenizer()
-    ids = torch.randint(32, (2, model.layout.length), generator=torch.Generator().manual_seed(0))
-    text = torch.randn(2, 1, 6, generator=torch.Generator().manual_seed(0)) if "text_features" in changes else None
-    condition = Condition(classes=torch.tensor([1, -1]), text=text)
-    tokens = Tokens(layout=model.layout, ids=ids)
-    model(tokens, condition, feedback=tokenizer.feedback(2)).logits_RBnV.square().sum().backward()
-    dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_reach_every_parameter_of_the_generator(name: str) -> None:
+    """No parameter is left out of the training loss, which is finite."""
+    family = FAMILIES[name]()
+    layout = family.first.layout
+    assert family.objective is not None and layout.segments[0].vocab is not None
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.stack([torch.randint(int(v), (4,), generator=rng) for v in layout.vocabs()], dim=1)
+    objective = family.objective(family.first).train()
+    totals = []
+    for step in range(4):  # conditions may be dropped at random
+        condition = family.condition([0, 1, 2, 0])
+        if family.first.classes:
+            condition = replace(condition, classes=condition.classes.index_fill(0, torch.tensor([3]), -1))
+        totals.append(objective((ids, condition), step, rng).total)
+    torch.stack(totals).sum().backward()
+    assert all(torch.isfinite(t) for t in totals)
+    dead = [n for n, p in family.first.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not dead
+
+
+@pytest.mark.parametrize("name", gathered("GENERATORS"))
+def test_packed_weights_change_nothing_and_come_back(name: str) -> None:
+    """Weights in the CPU's layout: the same tokens up to rounding, the same state dict bit for bit."""
+    if not can_pack():
+        pytest.skip("this build of torch multiplies no packed weights")
+    family = FAMILIES[name]()
+    before = {key: value.clone() for key, value in family.first.state_dict().items()}
+    plain = generate(family, [guided(family.first)], [0, 1])
+    assert pack_linears(family.first)
+    packed = generate(family, [guided(family.first)], [0, 1])
+    first = family.first.schedule()[0].positions
+    assert first is None or torch.allclose(packed[0].values[:, first], plain[0].values[:, first], atol=1e-4)
+    after = family.first.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    with pytest.raises(ValueError, match="packed for inference"):
+        family.first.train()
+    unpack_linears(family.first)
+    again = generate(family, [guided(family.first)], [0, 1])[-1].values
+    assert torch.allclose(again.float(), plain[-1].values.float(), atol=1e-5)
+
+
+def test_every_family_is_here() -> None:
+    """A generator family without tiny models would escape this suite."""
+    missing = {f.name for f in FAMILIES_OF_THE_HUB if f.role == "generator"} - {n.split(" ")[0] for n in FAMILIES}
+    assert not missing

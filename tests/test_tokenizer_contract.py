@@ -1,39 +1,24 @@
 """Proves that every tokenizer family obeys the one contract, at tiny size with random weights: determinism, batch and
-permutation invariance, the prefix rule, the pixel range, save and load, gradients, and every published size and key
-list on the meta device. Families are found in tests/tiny; the toys of tests/toys.py go through the same tests.
+permutation invariance, the prefix rule, the pixel range, save and load, gradients. Families are found in tests/tiny;
+the toys of tests/toys.py go through the same tests.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from smalti.hub import from_pretrained, model_info, save_pretrained
-from smalti.hub.assembly import convert, our_shapes
-from smalti.hub.families import FAMILIES, build_empty, family
-from smalti.hub.keymap import to_official
-from smalti.hub.registry import Folder, entries
+from smalti.hub import from_pretrained, save_pretrained
+from smalti.hub.families import FAMILIES
 from smalti.tokenizers.base import Tokenizer
 from smalti.tokens import Origin, Tokens
-from tests import tiny
 from tests.own_method import MeanColor
+from tests.tiny import gathered
 from tests.toys import toy_pairs
-
-KEYS = Path(__file__).parent / "goldens" / "keys"
-MODULES = [import_module(f"{tiny.__name__}.{m.name}") for m in iter_modules(tiny.__path__)]
-
-
-def gathered(name: str) -> dict[str, Any]:
-    """The tables of that name in all files of tests/tiny, as one."""
-    return {key: value for module in MODULES for key, value in getattr(module, name, {}).items()}
-
 
 TOYS: dict[str, Callable[[], Tokenizer]] = {
     **{f"toy {name}": (lambda name=name: toy_pairs()[name][0]) for name in ("raster", "two scales", "latents")},
@@ -42,8 +27,6 @@ TOYS: dict[str, Callable[[], Tokenizer]] = {
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {**TOYS, **gathered("TOKENIZERS")}
 OBJECTIVES: dict[str, Callable[[Any], Any]] = gathered("OBJECTIVES")
 UNUSED: dict[str, tuple[str, ...]] = gathered("UNUSED")
-KEY_LISTS: dict[str, str | tuple[str, ...]] = gathered("KEY_LISTS")
-PUBLISHED = [e.name for e in entries() if not isinstance(e.source, Folder) and e.role == "tokenizer"]
 
 
 @pytest.fixture(params=TOKENIZERS)
@@ -194,57 +177,6 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     dead = [n for n in dead if not any(re.fullmatch(pattern, n) for pattern in UNUSED.get(name, ()))]
     assert dead == []
     assert all(torch.isfinite(p.grad).all() for p in trained.values() if p.grad is not None)
-
-
-# ---- published sizes -------------------------------------------------------------------------------------------------
-
-DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "int64", "int32", "bool")}
-
-
-def key_list(name: str) -> dict[str, Tensor]:
-    """The published keys and shapes of an entry's files, as tensors without data.
-
-    Several lists are those of its file and of its companions, in order; the latter get the companion's prefix.
-    """
-    stems, companions = KEY_LISTS[name], model_info(name).companions
-    listed: dict[str, Any] = {}
-    for i, stem in enumerate((stems,) if isinstance(stems, str) else stems):
-        prefix = companions[i - 1].prefix if i and companions else ""
-        keys = json.loads((KEYS / f"{stem}.json").read_text())
-        listed |= {k if k.startswith(prefix) else prefix + k: v for k, v in keys.items()}
-    return {k: torch.empty(shape, dtype=DTYPES[dtype], device="meta") for k, (dtype, shape) in listed.items()}
-
-
-def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Key -> dtype and shape."""
-    return {k: (v.dtype, tuple(v.shape)) for k, v in state.items()}
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_every_published_size_builds_on_the_meta_device(name: str) -> None:
-    """And its layout, sizes and preprocessing answer without weights."""
-    entry = model_info(name)
-    model = build_empty(entry.role, entry.family, entry.config)
-    assert sum(p.numel() for p in model.parameters()) > 1e6
-    assert model.layout(entry.image_size).length > 0
-    assert entry.weights_license and entry.code_license and entry.verified, "what a user must know of an entry"
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_the_key_map_covers_the_published_files_both_ways(name: str) -> None:
-    """Every key is used or dropped on purpose, and all of ours go back."""
-    entry = model_info(name)
-    if name not in KEY_LISTS:
-        assert "layout" not in entry.verified, f"{name} says its layout is verified, but names no key list"
-        pytest.skip("no key list of this file is known")
-    official = key_list(name)
-    ours = convert(entry, official)
-    assert {k: tuple(v.shape) for k, v in ours.items()} == our_shapes(entry.role, entry.family, entry.config)
-    found = family(entry.role, entry.family)
-    back = to_official(ours, found.key_map(entry.config), found.constants(entry.config))
-    dropped = {k for k in official if k not in back}
-    assert {k: v for k, v in shapes(official).items() if k not in dropped} == shapes(back)
-    assert not any(k in ours for k in dropped)
 
 
 def test_every_family_is_here() -> None:

@@ -77,6 +77,14 @@ class Guidance:
             raise ValueError(f"this generator was trained without {lacks} and cannot be guided so: use guidance 1")
         return tuple(available[:wanted])
 
+    def check(self, available: Sequence[str], images: int, steps: int) -> None:
+        """A ValueError if a model with these branches, images and steps cannot be guided so."""
+        self.branches(available)
+        if isinstance(self.scale, tuple) and len(self.scale) != images:
+            raise ValueError(f"guidance has {len(self.scale)} scales for {images} images")
+        if isinstance(self.curve, tuple) and len(self.curve) != steps:
+            raise ValueError(f"guidance has weights for {len(self.curve)} steps, the schedule has {steps}")
+
     def last_guided(self, steps: int) -> int:
         """The last step with s other than 1 for some image; -1 = none."""
         return max((i for i in range(steps) if self._guides(i, steps)), default=-1)
@@ -90,8 +98,6 @@ class Guidance:
     def weight(self, step: int, steps: int) -> float:
         """w at a step of the full schedule."""
         if isinstance(self.curve, tuple):
-            if len(self.curve) != steps:
-                raise ValueError(f"guidance has weights for {len(self.curve)} steps, the schedule has {steps}")
             return self.curve[step]
         r = step / (steps - 1) if steps > 1 else 1.0
         match self.curve:
@@ -114,10 +120,7 @@ class Guidance:
         return values if isinstance(self.scale, tuple) else values[0]
 
     def apply(self, rows_RB: Tensor, step: int, steps: int) -> Tensor:
-        """Guided prediction [B, ...] from rows [R, B, ...] of the branches: (c), (c, u) or (c, u, t).
-
-        Errors: ValueError for another number of scales than images.
-        """
+        """Guided prediction [B, ...] from rows [R, B, ...] of the branches: (c), (c, u) or (c, u, t)."""
         cond, scale = rows_RB[0], self._factor(rows_RB, step, steps)
         if rows_RB.shape[0] == 1 or (isinstance(scale, float) and scale == 1 and self.image_scale in (None, 1)):
             return cond
@@ -134,7 +137,5 @@ class Guidance:
         scale = self.at(step, steps)
         if not isinstance(scale, tuple):
             return float(scale)
-        if len(scale) != rows_RB.shape[1]:
-            raise ValueError(f"guidance has {len(scale)} scales for {rows_RB.shape[1]} images")
         shape = (-1, *[1] * (rows_RB.ndim - 2))
         return torch.tensor(scale, dtype=rows_RB.dtype, device=rows_RB.device).view(shape)

@@ -63,7 +63,8 @@ def decode(
     first = stages[0].model
     for stage in stages:
         stage.model.check_condition(condition)
-        stage.guidance.branches(stage.model.branches)
+        stage.guidance.check(stage.model.branches, len(condition), len(stage.model.schedule()))
+        stage.sampling.check(len(stage.model.schedule()))
         if stage.model.layout != first.layout:
             raise ValueError("a hand-over needs generators of the same token layout: these have different tokenizers")
     if known is not None:

@@ -40,6 +40,15 @@ class Sampling:
         """Always the most likely code."""
         return cls(temperature=0.0)
 
+    def check(self, steps: int) -> None:
+        """A ValueError if there are per-step values for another number of steps."""
+        for name in ("temperature", "top_k", "top_p"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != steps:
+                raise ValueError(
+                    f"sampling {name} has {len(value)} values, one per step; the schedule has {steps} steps"
+                )
+
     def _at(self, name: str, step: int) -> float:
         value = getattr(self, name)
         if not isinstance(value, tuple):
