@@ -90,6 +90,7 @@ FAMILIES = (
     Family(role="tokenizer", name="maskgit", config="MaskGITTokenizerConfig", model="MaskGITTokenizer"),
     Family(role="tokenizer", name="kl", config="KLTokenizerConfig", model="KLTokenizer"),
     Family(role="generator", name="var", config="VARConfig", model="VARGenerator"),
+    Family(role="generator", name="llamagen", config="LlamaGenConfig", model="LlamaGenGenerator"),
 )
 
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from smalti.decoding.settings import Settings
 from smalti.hub.families import config_from_dict, family
 from smalti.hub.registry import Entry, Folder, Published
 from smalti.images import Resize
+from smalti.text.t5 import T5
 
 FORMAT = "smalti/1"
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -77,10 +78,18 @@ def _entry(path: Path, data: Mapping[str, Any], packaged: bool) -> Entry:
         resize=config_from_dict(Resize, data.get("resize") or {}),
         num_classes=known,
         class_names=names,
-        text=text.get("encoder"),
+        text=_text_encoder(text.get("encoder")),
         text_fingerprint=text.get("fingerprint", ""),
         **extras,
     )
+
+
+def _text_encoder(data: Any) -> Literal["packaged"] | T5 | None:
+    if isinstance(data, Mapping):
+        return config_from_dict(T5, data)
+    if data not in (None, "packaged"):
+        raise ValueError(f"it asks for the text encoder {data!r}; known: 'packaged', or the fields of a T5")
+    return data
 
 
 @cache

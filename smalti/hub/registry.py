@@ -13,6 +13,7 @@ from typing import Any, Literal
 from smalti.decoding.settings import Settings
 from smalti.hub.families import Role
 from smalti.images import Resize
+from smalti.text.t5 import T5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +144,8 @@ class Entry:
     """For generators: number of classes."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, where they are more than numbers."""
-    text: str | None = None
-    """For generators that take text: the text encoder ("packaged")."""
+    text: Literal["packaged"] | T5 | None = None
+    """For generators that take text: the text encoder."""
     text_fingerprint: str = ""
     """For generators: sha256 of the text encoder they were trained with, where it is known; checked on loading."""
     verified: tuple[Literal["goldens", "layout", "listing"], ...] = ()

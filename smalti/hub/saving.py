@@ -15,6 +15,8 @@ from smalti.hub.assembly import fingerprint
 from smalti.hub.families import family_of
 from smalti.hub.folders import CARD, CONFIG, FORMAT, WEIGHTS
 from smalti.pipeline import ImageGenerator
+from smalti.text.base import TextEncoder
+from smalti.text.t5 import T5Text
 from smalti.tokenizers.base import Tokenizer
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -91,9 +93,16 @@ def _generator_facts(model: ImageGenerator) -> dict[str, Any]:
         "tokenizer": {"name": model.tokenizer.name, "fingerprint": model.tokenizer.fingerprint},
         "settings": model.settings.to_dict(),
         "classes": list(model.classes),
-        "text": {"encoder": "packaged", "fingerprint": encoder.fingerprint} if encoder is not None else None,
-        "image_size": getattr(model.tokenizer.sizes, "value", None),
+        "text": _text_facts(encoder) if encoder is not None else None,
+        "image_size": (model.tokenizer.image_size(model.generator.layout) or (model.tokenizer.sizes.value,))[0],
     }
+
+
+def _text_facts(encoder: TextEncoder) -> dict[str, Any]:
+    """A T5 is named by where it is published: its weights are not read for that."""
+    if isinstance(encoder, T5Text):
+        return {"encoder": asdict(encoder.settings)}
+    return {"encoder": "packaged", "fingerprint": encoder.fingerprint}
 
 
 def stored(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:

@@ -60,8 +60,9 @@ class ClassToken(nn.Module):
         mask_BT: Tensor | None = None,
         *,
         branches: Sequence[str] = ("cond",),
+        trim: bool = False,
     ) -> Prefix:
-        """One token for every row; class -1 is none, and text is not looked at."""
+        """One token for every row; class -1 is none. Text is not looked at, and there is nothing to trim."""
         classes_B = torch.where(classes_B < 0, self.classes, classes_B)
         null_B = torch.full_like(classes_B, self.classes)
         return Prefix(self.embedding(torch.cat([classes_B if b == "cond" else null_B for b in branches]))[:, None])

@@ -33,6 +33,12 @@ def without_place(rotations_np: Tensor, count: int) -> Tensor:
     return torch.cat([rotations_np.new_zeros(count, rotations_np.shape[1]), rotations_np])
 
 
+def on_device(rotations_np: Tensor, device: torch.device) -> Tensor:
+    """The same table on a device: an ordinary tensor, with which one can train, even if asked for in inference mode."""
+    with torch.inference_mode(False):
+        return rotations_np.to(device)
+
+
 def rotate(x_RnHd: Tensor, rotations_np: Tensor) -> Tensor:
     """Turns neighboring channels (x[2 i], x[2 i + 1]) of [..., n, H, d] as complex numbers, in float32."""
     pairs = torch.view_as_complex(x_RnHd.float().unflatten(-1, (-1, 2)))
