@@ -1,16 +1,20 @@
 """Official weight names <-> ours, by a visible table, strictly: no key is ignored that the table does not drop.
 
 A table maps an official key to ours. `{}` stands for a number; the same numbers are filled in on both sides, in order.
-None marks an official key that is dropped on purpose, because our model computes it.
+Several names of ours stand for equal parts of the official tensor along its first axis, in order.
+None marks an official key that is dropped on purpose, because our model computes it, or has it from elsewhere; `*` at
+the end of such a key stands for anything.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-KeyMap = Mapping[str, str | None]
+Target = str | tuple[str, ...] | None
+KeyMap = Mapping[str, Target]
 
 _SHOWN = 10
 
@@ -22,21 +26,26 @@ class WeightsError(ValueError):
 class _Table:
     """One direction of a key map."""
 
-    def __init__(self, pairs: Iterable[tuple[str, str | None]]) -> None:
-        self.exact: dict[str, str | None] = {}
+    def __init__(self, pairs: Iterable[tuple[str, Target]]) -> None:
+        self.exact: dict[str, Target] = {}
         self.patterns: list[tuple[re.Pattern[str], str | None]] = []
         for source, target in pairs:
-            if "{}" not in source:
+            if "{}" not in source and not source.endswith("*"):
                 self.exact[source] = target
                 continue
+            if source.endswith("*") and target is not None:
+                raise ValueError(f"key map: {source!r} stands for any key, which can only be dropped")
+            if isinstance(target, tuple):
+                raise ValueError(f"key map: {source!r} stands for numbered keys, which cannot be cut into {target}")
             if target is not None and source.count("{}") != target.count("{}"):
                 raise ValueError(f"key map: {source!r} and {target!r} have different numbers of {{}}")
-            self.patterns.append((re.compile(re.escape(source).replace(r"\{\}", r"(\d+)")), target))
+            pattern = re.escape(source).replace(r"\{\}", r"(\d+)").replace(r"\*", ".*")
+            self.patterns.append((re.compile(pattern), target))
 
     def __contains__(self, key: str) -> bool:
         return key in self.exact or any(p.fullmatch(key) for p, _ in self.patterns)
 
-    def __getitem__(self, key: str) -> str | None:
+    def __getitem__(self, key: str) -> Target:
         if key in self.exact:
             return self.exact[key]
         for pattern, target in self.patterns:
@@ -51,7 +60,14 @@ def to_ours(state: Mapping[str, Tensor], key_map: KeyMap) -> dict[str, Tensor]:
     unknown = [key for key in state if key not in table]
     if unknown:
         raise WeightsError("keys that this model does not have:" + _listed({key: "" for key in unknown}))
-    return {ours: value for key, value in state.items() if (ours := table[key]) is not None}
+    ours: dict[str, Tensor] = {}
+    for key, value in state.items():
+        target = table[key]
+        if isinstance(target, tuple):
+            ours |= zip(target, value.chunk(len(target)), strict=True)
+        elif target is not None:
+            ours[target] = value
+    return ours
 
 
 def to_official(
@@ -61,11 +77,14 @@ def to_official(
 
     Errors: WeightsError for keys that are not in the map.
     """
-    table = _Table((ours, official) for official, ours in key_map.items() if ours is not None)
-    unknown = [key for key in state if key not in table]
+    joined = {official: ours for official, ours in key_map.items() if isinstance(ours, tuple)}
+    parts = {part for ours in joined.values() for part in ours}
+    table = _Table((ours, official) for official, ours in key_map.items() if isinstance(ours, str))
+    unknown = [key for key in state if key not in table and key not in parts]
     if unknown:
         raise WeightsError("keys that have no official name:" + _listed({key: "" for key in unknown}))
-    return {**{str(table[key]): value for key, value in state.items()}, **(constants or {})}
+    named = {str(table[key]): value for key, value in state.items() if key not in parts}
+    return {**named, **{k: torch.cat([state[p] for p in ours]) for k, ours in joined.items()}, **(constants or {})}
 
 
 def renamed(state: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:

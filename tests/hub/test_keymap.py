@@ -136,3 +136,14 @@ def test_what_the_model_needs_is_the_published_list_without_constants():
     needed = official_shapes(entry.role, entry.family, entry.config)
     extra = set(key_list("var/d36")) - set(needed)
     assert extra == {"lvl_1L", "attn_bias_for_masking", *(f"blocks.{i}.attn.zero_k_bias" for i in range(36))}
+
+
+def test_an_official_tensor_may_be_several_of_ours():
+    key_map = {"output": ("first", "second"), "plain": "other"}
+    state = {"output": torch.arange(6.0).view(6, 1), "plain": torch.ones(1)}
+    ours = to_ours(state, key_map)
+    assert {k: v.flatten().tolist() for k, v in ours.items()} == {"first": [0, 1, 2], "second": [3, 4, 5], "other": [1]}
+    back = to_official(ours, key_map)
+    assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in state)
+    with pytest.raises(ValueError, match="cannot be cut"):
+        to_ours(state, {"a.{}": ("b", "c")})
