@@ -18,6 +18,8 @@ from smalti.hub.folders import CARD, CONFIG, WEIGHTS, read_folder
 from smalti.hub.pickles import candidates, read_weights, unwrap
 from smalti.hub.registry import Entry, Folder, HubFile, LocalFile, entries, model_info, unknown_name
 from smalti.pipeline import ImageGenerator
+from smalti.text.base import TextEncoder
+from smalti.text.t5 import T5, T5Text
 from smalti.tokenizers.base import Tokenizer
 
 HUB = "hub:"
@@ -32,6 +34,7 @@ def load(
     config: Any = None,
     like: str | None = None,
     tokenizer: Tokenizer | str | Path | None = None,
+    text_encoder: TextEncoder | str | Path | None = None,
     wrapping: str | None = None,
 ) -> Tokenizer | ImageGenerator:
     """A tokenizer, or a generator together with its tokenizer, text encoder and published sampler settings.
@@ -41,6 +44,7 @@ def load(
     has one. The model of a file is found by its keys and shapes; where several fit, `like`
     (a name) or `config` says which, and `wrapping` which of several state dicts. `tokenizer` is the one a generator
     goes with, if not the published one (default for a file: the published file beside it, else by name).
+    `text_encoder` is a text encoder, or where the one that the model was trained with is: a folder or a hub id.
     Weights are float32 unless `dtype` says otherwise (generators only).
 
     Errors: ValueError for an unknown name (with near matches), WeightsError (a ValueError) for a file that does not fit
@@ -52,10 +56,12 @@ def load(
     if entry.role == "tokenizer":
         if tokenizer is not None:
             raise ValueError(f"{entry.name} is a tokenizer itself: leave out tokenizer=")
+        if text_encoder is not None:
+            raise ValueError(f"{entry.name} is a tokenizer, it reads no text: leave out text_encoder=")
         if dtype not in (None, torch.float32):
             raise ValueError(f"tokenizers run in float32, got dtype={dtype}: wrap calls in torch.autocast for speed")
         return _tokenizer(entry, device)
-    return _image_generator(entry, tokenizer, device, dtype)
+    return _image_generator(entry, tokenizer, text_encoder, device, dtype)
 
 
 def from_pretrained(folder_or_hub_id: str | Path, **options: Any) -> Tokenizer | ImageGenerator:
@@ -150,7 +156,11 @@ def _tokenizer(entry: Entry, device: torch.device | str) -> Tokenizer:
 
 
 def _image_generator(
-    entry: Entry, tokenizer: Tokenizer | str | Path | None, device: torch.device | str, dtype: torch.dtype | None
+    entry: Entry,
+    tokenizer: Tokenizer | str | Path | None,
+    text_encoder: TextEncoder | str | Path | None,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
 ) -> ImageGenerator:
     path = fetch(entry)
     loaded = _tokenizer_for(entry, path, tokenizer, device)
@@ -160,10 +170,10 @@ def _image_generator(
     return ImageGenerator(
         generator=model.to(device),
         tokenizer=loaded,
-        text_encoder=_text_encoder(entry),
+        text_encoder=_text_encoder(entry, text_encoder, device),
         classes=entry.class_names,
         settings=entry.settings,
-        then=_image_generator(second, loaded, device, dtype) if second else None,
+        then=_image_generator(second, loaded, text_encoder, device, dtype) if second else None,
         name=entry.name,
         fingerprint=fingerprint,
         license=entry.weights_license,
@@ -215,17 +225,34 @@ def _places(entry: Entry, path: Path) -> Iterable[Path]:
         yield path.parent / Path(entry.tokenizer).name
 
 
-def _text_encoder(entry: Entry) -> Any:
-    if entry.text is None:
-        return None
-    if entry.text != "packaged":
-        raise ValueError(f"{entry.name} asks for the text encoder {entry.text!r}; known: 'packaged'")
-    from smalti.text import packaged
-
-    encoder = packaged()
-    if entry.text_fingerprint and encoder.fingerprint != entry.text_fingerprint:
+def _text_encoder(
+    entry: Entry, given: TextEncoder | str | Path | None, device: torch.device | str
+) -> TextEncoder | None:
+    """The encoder that is given, or the entry's, found where it is said to be."""
+    if given is not None and not getattr(entry.config, "text_features", 0):
+        raise ValueError(f"{entry.name} was trained on classes only: leave out text_encoder=")
+    encoder = _encoder(entry, given, device)
+    if encoder is not None and entry.text_fingerprint and encoder.fingerprint != entry.text_fingerprint:
         raise ValueError(
-            f"{entry.name} was trained with another text encoder ({entry.text_fingerprint[:12]}) than the packaged one "
-            f"({encoder.fingerprint[:12]}): use the version of this library it came with"
+            f"{entry.name} was trained with another text encoder ({entry.text_fingerprint[:12]}) than "
+            f"{'the packaged one' if given is None else 'the given one'} ({encoder.fingerprint[:12]}): use the version "
+            "of this library it came with"
         )
     return encoder
+
+
+def _encoder(entry: Entry, given: TextEncoder | str | Path | None, device: torch.device | str) -> TextEncoder | None:
+    if given is not None and not isinstance(given, (str, Path)):
+        return given
+    if isinstance(entry.text, T5):
+        return T5Text(entry.text, source=given, device=device)
+    if entry.text is None:  # a file with other sizes than any published model's
+        length = getattr(entry.config, "text_tokens", T5().length)
+        return T5Text(T5(repo=str(given), length=length), device=device) if given is not None else None
+    if given is not None:
+        from smalti.text.words import WordEncoder
+
+        return WordEncoder.load(Path(given).expanduser())
+    from smalti.text import packaged
+
+    return packaged()
