@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from smalti.hub.keymap import KeyMap
+
 Role = Literal["tokenizer", "generator"]
 
 # limits on what a config from a stranger may ask for
@@ -48,7 +50,7 @@ class Family:
         """The module, built from a config."""
         return getattr(self._module("model"), self.model)
 
-    def key_map(self, config: Any) -> dict[str, str | None]:
+    def key_map(self, config: Any) -> KeyMap:
         """Official key -> ours (see `smalti.hub.keymap`)."""
         return self._module("weights").key_map(config)
 
@@ -90,6 +92,8 @@ FAMILIES = (
     Family(role="tokenizer", name="maskgit", config="MaskGITTokenizerConfig", model="MaskGITTokenizer"),
     Family(role="tokenizer", name="kl", config="KLTokenizerConfig", model="KLTokenizer"),
     Family(role="generator", name="var", config="VARConfig", model="VARGenerator"),
+    Family(role="generator", name="hita", config="HitaConfig", model="HitaGenerator"),
+    Family(role="generator", name="detailflow", config="DetailFlowConfig", model="DetailFlowGenerator"),
     Family(role="generator", name="llamagen", config="LlamaGenConfig", model="LlamaGenGenerator"),
 )
 

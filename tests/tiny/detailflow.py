@@ -1,4 +1,4 @@
-"""DetailFlow's tokenizer at tiny size."""
+"""DetailFlow at tiny size."""
 
 from typing import Any
 
@@ -6,9 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from smalti.generators.detailflow.config import DetailFlowConfig
+from smalti.generators.detailflow.model import DetailFlowGenerator
+from smalti.generators.detailflow.objective import DetailFlowObjective, DetailFlowObjectiveConfig
 from smalti.tokenizers.detailflow.config import DetailFlowTokenizerConfig, TowerConfig
 from smalti.tokenizers.detailflow.model import DetailFlowTokenizer
 from smalti.tokenizers.detailflow.objective import DetailFlowTokenizerObjective, DetailFlowTokenizerObjectiveConfig
+from tests.tiny.generators import Generators
 
 
 def tiny_detailflow(**changes: object) -> DetailFlowTokenizer:
@@ -47,6 +51,35 @@ def tiny_detailflow_objective(model: DetailFlowTokenizer) -> DetailFlowTokenizer
     return DetailFlowTokenizerObjective(model, config, features=PatchColors())
 
 
+def tiny_detailflow_generator(**changes: object) -> DetailFlowGenerator:
+    """2 blocks of width 32, 5 classes, for `tiny_detailflow`."""
+    torch.manual_seed(2)
+    settings: dict[str, Any] = {"depth": 2, "width": 32, "heads": 2, "multiple_of": 8, "tokens": 16, "group": 4}
+    settings |= {"vocab": 64, "classes": 5}
+    model = DetailFlowGenerator(DetailFlowConfig(**{**settings, **changes})).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def tiny_detailflow_pair(**changes: object) -> Generators:
+    """A tokenizer and two generators; `changes` are of how the sequence is cut into groups."""
+    return Generators(
+        tokenizer=tiny_detailflow(**changes),
+        first=tiny_detailflow_generator(**changes),
+        second=tiny_detailflow_generator(**changes, depth=1, width=16),
+        objective=lambda model: DetailFlowObjective(model, None, DetailFlowObjectiveConfig()),  # type: ignore[arg-type]
+    )
+
+
 TOKENIZERS = {"detailflow": tiny_detailflow}
 OBJECTIVES = {"detailflow": tiny_detailflow_objective}
-KEY_LISTS = {f"detailflow/{n}": f"DetailFlow-{n}" for n in (16, 32, 64)}
+GENERATORS = {
+    "detailflow": tiny_detailflow_pair,
+    "detailflow long head": lambda: tiny_detailflow_pair(head=8),
+    "detailflow one by one": lambda: tiny_detailflow_pair(group=1),
+}
+KEY_LISTS = {
+    **{f"detailflow/{n}": f"DetailFlow-{n}" for n in (16, 32, 64)},
+    **{f"detailflow/{n}-gpt-l": f"DetailFlow-{n}-GPT-L" for n in (16, 32, 64)},
+}

@@ -1,7 +1,10 @@
-"""DetailFlow (arXiv 2505.21473): published tokenizers and numbers."""
+"""DetailFlow (arXiv 2505.21473): published tokenizers and generators, numbers and sampler settings."""
 
+from smalti.decoding.guidance import Guidance
+from smalti.decoding.settings import Settings
+from smalti.generators.detailflow.config import PUBLISHED as GENERATORS
 from smalti.hub.registry import Entry, HubFile, Paper, Published
-from smalti.tokenizers.detailflow.config import PUBLISHED
+from smalti.tokenizers.detailflow.config import PUBLISHED as TOKENIZERS
 
 _PAPER = Paper(
     arxiv="2505.21473", title="DetailFlow: 1D Coarse-to-Fine Autoregressive Image Generation via Next-Detail Prediction"
@@ -15,7 +18,7 @@ _NOTES = (
 
 
 def _tokenizer(variant: str) -> Entry:
-    config = PUBLISHED[variant]
+    config = TOKENIZERS[variant]
     return Entry(
         name=f"detailflow/{variant}",
         role="tokenizer",
@@ -33,4 +36,37 @@ def _tokenizer(variant: str) -> Entry:
     )
 
 
-ENTRIES = tuple(_tokenizer(variant) for variant in PUBLISHED)
+_FID_AND_SCALE = {"16": (2.96, 1.45), "32": (2.75, 1.5), "64": (2.59, 1.32)}
+_GENERATION = (
+    "ImageNet 256x256, 50,000 images, guidance {scale}, temperature 1, no top-k, no top-p, OpenAI's ADM evaluator; "
+    "reported by the authors"
+)
+
+
+def _generator(variant: str) -> Entry:
+    config, size = GENERATORS[variant], variant.split("-")[0]
+    fid, scale = _FID_AND_SCALE[size]
+    return Entry(
+        name=f"detailflow/{variant}",
+        role="generator",
+        family="detailflow",
+        config=config,
+        tokenizer=f"detailflow/{size}",
+        source=HubFile(repo=f"ByteVisionLab/DetailFlow-{size}-GPT-L", file=f"checkpoints/{config.tokens}.pt"),
+        wrapping="ema",
+        weights_license="Apache-2.0",
+        code_license="Apache-2.0",
+        paper=_PAPER,
+        published=(Published(metric="FID", value=fid, protocol=_GENERATION.format(scale=scale)),),
+        settings=Settings(guidance=Guidance(scale=scale)),
+        image_size=TOKENIZERS[size].image_size,
+        num_classes=config.classes,
+        verified=("goldens", "layout"),
+        notes=(
+            "The three files have the same keys and shapes: the file name, or like=, says which tokenizer they go "
+            "with. The authors sampled in bfloat16 and without a cache."
+        ),
+    )
+
+
+ENTRIES = (*(_tokenizer(variant) for variant in TOKENIZERS), *(_generator(variant) for variant in GENERATORS))

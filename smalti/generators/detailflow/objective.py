@@ -1,0 +1,88 @@
+"""Training objective of the next-detail transformer (arXiv 2505.21473, sections 3.3 and 3.4).
+
+The tokenizer's self-correction gives every image three sequences: the right tokens; the same with wrong ones at some
+place and what the encoder makes of the rest, which is what a model that has made a mistake is fed; and what it is to
+predict then (`smalti.tokenizers.detailflow.correction`). Fed with the second, the transformer learns to correct.
+
+Shape suffixes: B batch, L tokens, V codes.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smalti.generators.base import Condition
+from smalti.generators.detailflow.model import DetailFlowGenerator
+from smalti.nn.losses import Losses
+from smalti.tokenizers.base import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetailFlowObjectiveConfig:
+    """What is learnt."""
+
+    correction: float = 0.3
+    """Share of the batch that learns from sequences with wrong tokens, where the batch brings them."""
+    condition_dropout: float = 0.0
+    """Share of the batch trained without its condition, for data that does not bring its own share (authors: 0.1)."""
+
+
+class DetailFlowObjective(nn.Module):
+    """Cross entropy of all tokens, each group predicted from those before it."""
+
+    def __init__(
+        self,
+        model: DetailFlowGenerator,
+        tokenizer: Tokenizer | None,
+        config: DetailFlowObjectiveConfig,
+        *,
+        teacher: Any = None,
+    ) -> None:
+        """The tokenizer is not asked: tokens are all that is fed. Errors: ValueError for a teacher."""
+        super().__init__()
+        if teacher is not None:
+            raise ValueError("DetailFlow's objective has no distillation: leave out the teacher")
+        self.model, self.config = model, config
+        self.progress = 0.0
+        """Share of the training that is over; the trainer sets it."""
+
+    def forward(self, batch: tuple[Tensor, Condition], step: int, rng: torch.Generator) -> Losses:
+        """Losses of (ids, condition): int64 [B, L], or [B, L, 3] with the right tokens, those fed and those predicted.
+
+        `rng` draws which images learn from wrong tokens and which lose their condition. In evaluation the tokens are
+        right and every condition stays. Errors: ValueError for another shape.
+        """
+        ids, condition = batch
+        if ids.shape[1:] not in ((self.model.config.tokens,), (self.model.config.tokens, 3)):
+            wanted = f"[batch, {self.model.config.tokens}] or [batch, {self.model.config.tokens}, 3]"
+            raise ValueError(f"DetailFlow learns from ids {wanted}, got {list(ids.shape)}")
+        condition = replace(condition, classes=condition.classes.masked_fill(self._draw(condition.classes, rng), -1))
+        fed_BL, target_BL = self.pairs(ids, rng)
+        logits_BLV = self.model.logits(fed_BL[:, : -self.model.config.group], condition)
+        loss = F.cross_entropy(logits_BLV.flatten(0, 1), target_BL.flatten())
+        accuracy = (logits_BLV.argmax(-1) == target_BL).float().mean()
+        return Losses(total=loss, parts={"cross_entropy": loss.detach(), "accuracy": accuracy})
+
+    def pairs(self, ids: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Ids that are fed and ids that are predicted, both int64 [B, L]."""
+        if ids.ndim == 2:
+            return ids, ids
+        right_BL, fed_BL, target_BL = ids.unbind(-1)
+        if not self.training:
+            return right_BL, right_BL
+        chosen_B1 = self._below(self.config.correction, ids, rng)[:, None]
+        return torch.where(chosen_B1, fed_BL, right_BL), torch.where(chosen_B1, target_BL, right_BL)
+
+    def _draw(self, classes_B: Tensor, rng: torch.Generator) -> Tensor:
+        """bool [B]: whose condition is dropped."""
+        if not self.training:
+            return torch.zeros_like(classes_B, dtype=torch.bool)
+        return self._below(self.config.condition_dropout, classes_B, rng)
+
+    @staticmethod
+    def _below(share: float, like: Tensor, rng: torch.Generator) -> Tensor:
+        """bool [B], true for that share of the batch, drawn."""
+        return (torch.rand(len(like), generator=rng, device=rng.device) < share).to(like.device)
