@@ -14,6 +14,7 @@ from smalti.decoding.noise import Noise
 from smalti.decoding.sampling import Sampling
 from smalti.decoding.settings import Settings
 from smalti.generators.base import Condition, Generator
+from smalti.nn.linear import unpack_linears
 from smalti.text.base import TextEncoder
 from smalti.tokenizers.base import Tokenizer, describe
 from smalti.tokens import PAD, Tokens
@@ -142,7 +143,9 @@ class ImageGenerator:
         return self.tokenizer.device
 
     def to(self, device: torch.device | str) -> "ImageGenerator":
-        """Moves all models; returns self."""
+        """Moves all models; returns self. Weights packed for the CPU are unpacked first."""
+        if torch.device(device).type != "cpu":
+            unpack_linears(self.generator)
         self.generator.to(device)
         self.tokenizer.to(device)
         if self.then is not None:

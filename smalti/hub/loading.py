@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,12 +17,14 @@ from smalti.hub.fetch import FetchError, fetch, hub_file
 from smalti.hub.folders import CARD, CONFIG, WEIGHTS, read_folder
 from smalti.hub.pickles import candidates, read_weights, unwrap
 from smalti.hub.registry import Entry, Folder, HubFile, LocalFile, entries, model_info, unknown_name
+from smalti.nn.linear import pack_linears
 from smalti.pipeline import ImageGenerator
 from smalti.text.base import TextEncoder
 from smalti.text.t5 import T5, T5Text
 from smalti.tokenizers.base import Tokenizer
 
 HUB = "hub:"
+Quirks = Literal["authors", "fixed"]
 
 
 def load(
@@ -36,6 +38,8 @@ def load(
     tokenizer: Tokenizer | str | Path | None = None,
     text_encoder: TextEncoder | str | Path | None = None,
     wrapping: str | None = None,
+    quirks: Quirks | None = None,
+    packed: bool | None = None,
 ) -> Tokenizer | ImageGenerator:
     """A tokenizer, or a generator together with its tokenizer, text encoder and published sampler settings.
 
@@ -45,12 +49,17 @@ def load(
     (a name) or `config` says which, and `wrapping` which of several state dicts. `tokenizer` is the one a generator
     goes with, if not the published one (default for a file: the published file beside it, else by name).
     `text_encoder` is a text encoder, or where the one that the model was trained with is: a folder or a hub id.
-    Weights are float32 unless `dtype` says otherwise (generators only).
+    Weights are float32 unless `dtype` says otherwise (generators only). `quirks` chooses between what the authors' code
+    does and what was meant, for the models whose notes name such a difference (default: as the published numbers were
+    measured). `packed`: the generator's linear layers in the CPU's own layout, which is faster and cannot be trained
+    (default: on the CPU, where torch can).
 
     Errors: ValueError for an unknown name (with near matches), WeightsError (a ValueError) for a file that does not fit
     or would run code, FileNotFoundError, FetchError (an OSError) where a download fails.
     """
     entry = find(str(name_or_path), role=role, config=config, like=like, wrapping=wrapping)
+    if quirks is not None:
+        entry = _with_quirks(entry, quirks)
     if role not in (None, entry.role):
         raise ValueError(f"{name_or_path} is a {entry.role}, you asked for a {role}")
     if entry.role == "tokenizer":
@@ -61,7 +70,13 @@ def load(
         if dtype not in (None, torch.float32):
             raise ValueError(f"tokenizers run in float32, got dtype={dtype}: wrap calls in torch.autocast for speed")
         return _tokenizer(entry, device)
-    return _image_generator(entry, tokenizer, text_encoder, device, dtype)
+    return _image_generator(entry, tokenizer, text_encoder, device, dtype, packed is not False)
+
+
+def _with_quirks(entry: Entry, quirks: Quirks) -> Entry:
+    if not hasattr(entry.config, "quirks"):
+        raise ValueError(f"{entry.name} has no quirks to choose: leave out quirks=")
+    return replace(entry, config=replace(entry.config, quirks=quirks))
 
 
 def from_pretrained(folder_or_hub_id: str | Path, **options: Any) -> Tokenizer | ImageGenerator:
@@ -161,10 +176,13 @@ def _image_generator(
     text_encoder: TextEncoder | str | Path | None,
     device: torch.device | str,
     dtype: torch.dtype | None,
+    packed: bool,
 ) -> ImageGenerator:
     path = fetch(entry)
     loaded = _tokenizer_for(entry, path, tokenizer, device)
     model, fingerprint = assemble(entry, path, dtype or torch.float32)
+    if packed and torch.device(device).type == "cpu":
+        pack_linears(model)
     then = entry.settings.then
     second = find(then, role="generator") if then else None
     return ImageGenerator(
@@ -173,7 +191,7 @@ def _image_generator(
         text_encoder=_text_encoder(entry, text_encoder, device),
         classes=entry.class_names,
         settings=entry.settings,
-        then=_image_generator(second, loaded, text_encoder, device, dtype) if second else None,
+        then=_image_generator(second, loaded, text_encoder, device, dtype, packed) if second else None,
         name=entry.name,
         fingerprint=fingerprint,
         license=entry.weights_license,
@@ -230,7 +248,7 @@ def _text_encoder(
 ) -> TextEncoder | None:
     """The encoder that is given, or the entry's, found where it is said to be."""
     if given is not None and not getattr(entry.config, "text_features", 0):
-        raise ValueError(f"{entry.name} was trained on classes only: leave out text_encoder=")
+        raise ValueError(f"{entry.name} reads no text features: leave out text_encoder=")
     encoder = _encoder(entry, given, device)
     if encoder is not None and entry.text_fingerprint and encoder.fingerprint != entry.text_fingerprint:
         raise ValueError(

@@ -6,6 +6,7 @@ float32 and in bfloat16. Its operators are private to torch: they are used only 
 and right, and everything stays as it is elsewhere.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Self
 
@@ -79,6 +80,13 @@ class PackedLinear(nn.Linear):
         if mode:
             raise ValueError("these weights are packed for inference: use load(..., packed=False) to train")
         return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`model.to(...)` and its like: nothing to do on the CPU in the same dtype, otherwise a ValueError."""
+        probe = fn(torch.empty(0, dtype=self.weight.dtype))
+        if (probe.device.type, probe.dtype) != ("cpu", self.weight.dtype):
+            raise ValueError("these weights are packed for the CPU: use load(..., packed=False) to move or cast them")
+        return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
