@@ -8,10 +8,15 @@ from torch import Tensor
 class TextEncoder(Protocol):
     """Text to (features, mask)."""
 
-    width: int
-    """Number of features F."""
-    fingerprint: str
-    """sha256 over its weights: a generator works only with the encoder it was trained with."""
+    @property
+    def width(self) -> int:
+        """Number of features F."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over its weights: a generator works only with the encoder it was trained with."""
+        ...
 
     def encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Features float [B, T, F] and mask bool [B, T], True where a feature counts; T = 1 for a pooled encoder.

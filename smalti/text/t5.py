@@ -98,9 +98,13 @@ class T5Text:
         """Number of features F."""
         return self._config.d_model
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """sha256 over the weights as they are computed with; reads all of them."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for name, value in sorted(self._model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
