@@ -16,6 +16,7 @@ from smalti.decoding.settings import Settings
 from smalti.generators.base import Condition, Generator
 from smalti.nn.linear import unpack_linears
 from smalti.text.base import TextEncoder
+from smalti.text.t5 import T5Text
 from smalti.tokenizers.base import Tokenizer, describe
 from smalti.tokens import PAD, Tokens
 
@@ -77,10 +78,11 @@ class ImageGenerator:
     """Licence of the weights."""
 
     def __post_init__(self) -> None:
-        if self.generator.layout != self.tokenizer.layout():
+        layout = self.tokenizer.layout(self.tokenizer.image_size(self.generator.layout))
+        if self.generator.layout != layout:
             raise ValueError(
                 f"generator {self.name} writes {describe(self.generator.layout)}, but tokenizer {self.tokenizer.name} "
-                f"reads {describe(self.tokenizer.layout())}: load the tokenizer the generator was trained on"
+                f"reads {describe(layout)}: load the tokenizer the generator was trained on"
             )
 
     def class_id(self, value: Class) -> int:
@@ -148,6 +150,8 @@ class ImageGenerator:
             unpack_linears(self.generator)
         self.generator.to(device)
         self.tokenizer.to(device)
+        if isinstance(self.text_encoder, T5Text):
+            self.text_encoder.to(device)
         if self.then is not None:
             self.then.to(device)
         return self
