@@ -95,6 +95,7 @@ FAMILIES = (
     Family(role="generator", name="hita", config="HitaConfig", model="HitaGenerator"),
     Family(role="generator", name="detailflow", config="DetailFlowConfig", model="DetailFlowGenerator"),
     Family(role="generator", name="llamagen", config="LlamaGenConfig", model="LlamaGenGenerator"),
+    Family(role="generator", name="nar", config="NARConfig", model="NARGenerator"),
 )
 
 

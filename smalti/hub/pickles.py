@@ -30,6 +30,7 @@ WRAPPINGS: dict[str, tuple[str, ...]] = {
     "state_dict": ("state_dict",),
     "var_wo_ddp": ("trainer", "var_wo_ddp"),
     "vae_local": ("trainer", "vae_local"),
+    "model_sd": ("model", "sd"),
 }
 """Name of a wrapping -> where the state dict is in the file; "" is a bare state dict."""
 
@@ -43,6 +44,7 @@ def _allowed() -> list[Any]:
     allowed += [type(np.dtype(kind)) for kind in "?bhilqBHILQefdSUM"]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         allowed += [(reconstruct, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
+    allowed.append((collections.OrderedDict, "easydict.EasyDict"))  # settings in the files of LARP's trainer
     for module in ("pathlib", "pathlib._local"):
         for kind, plain in (("Posix", pathlib.PurePosixPath), ("Windows", pathlib.PureWindowsPath)):
             allowed += [(plain, f"{module}.{kind}Path"), (plain, f"{module}.Pure{kind}Path")]

@@ -7,6 +7,8 @@ import collections
 import os
 import pathlib
 import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,21 @@ def test_plain_data_of_published_files_loads(tmp_path):
     assert found["half"] == 1.5
     assert found["table"].tolist() == [0, 1, 2, 3]
     assert torch.equal(unwrap(found)["a.weight"], STATE["a.weight"])
+
+
+def test_settings_of_a_trainer_load_as_plain_dictionaries(tmp_path, monkeypatch):
+    """LARP's trainer, which NAR's clips come from, keeps its settings in dictionaries of the package easydict."""
+    package = types.ModuleType("easydict")
+    kind = type("EasyDict", (dict,), {"__module__": "easydict"})
+    package.EasyDict = kind  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "easydict", package)
+    settings = kind(name="ar", args=kind(width=8))
+    settings.name = "ar"  # the package keeps its items as attributes too
+    torch.save({"model": {**settings, "sd": STATE}, "cfg": settings}, tmp_path / "epoch-last.pth")
+    monkeypatch.delitem(sys.modules, "easydict")
+    found = read_weights(tmp_path / "epoch-last.pth")
+    assert found["cfg"] == {"name": "ar", "args": {"width": 8}}
+    assert set(unwrap(found, "model_sd")) == set(unwrap(found)) == set(STATE)
 
 
 def test_a_windows_path_loads_anywhere(tmp_path):
