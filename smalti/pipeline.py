@@ -21,6 +21,8 @@ from smalti.tokenizers.base import Tokenizer, describe
 from smalti.tokens import PAD, Tokens
 
 Class = int | str | None
+Guided = Guidance | float | Sequence[float] | None
+"""A guidance, its scale alone, one scale per image, or the published guidance."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +35,8 @@ class Generation:
     """The tokens the images were decoded from (with soft sampling: the most likely ones)."""
     provenance: dict[str, Any]
     """Models, weights, condition, seed, settings: everything needed to make the images again. Plain data."""
+    settings: Settings
+    """The sampler settings used, the published ones unless the caller said otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,9 +160,29 @@ class ImageGenerator:
             self.then.to(device)
         return self
 
-    def _stages(self, settings: Settings, then: "ImageGenerator | None", handover: int | None) -> list[Stage]:
+    def _settings(
+        self,
+        guidance: Guided,
+        sampling: Sampling | None,
+        handover: int | None = None,
+        then: "ImageGenerator | None" = None,
+    ) -> Settings:
+        """The caller's settings over the published ones; a plain number replaces the scale, not the curve."""
+        settings = self.settings
+        if guidance is not None:
+            scale = tuple(guidance) if isinstance(guidance, Sequence) else guidance
+            new = guidance if isinstance(guidance, Guidance) else replace(settings.guidance, scale=scale)
+            settings = replace(settings, guidance=new)
+        if sampling is not None:
+            settings = replace(settings, sampling=sampling)
+        if then is not None:
+            return replace(settings, then=then.name, handover=handover)
+        return replace(settings, handover=handover if handover is not None else settings.handover)
+
+    def _stages(self, settings: Settings, second: "ImageGenerator | None", second_settings: Settings) -> list[Stage]:
+        handover = settings.handover
         first = Stage(model=self.generator, sampling=settings.sampling, guidance=settings.guidance, until=handover)
-        if then is None:
+        if second is None:
             if handover is not None:
                 raise ValueError("handover needs a second generator: pass then=...")
             return [first]
@@ -167,39 +191,37 @@ class ImageGenerator:
             raise ValueError(
                 f"handover must be the number of steps the first generator makes, 0..{steps}; got {handover}"
             )
-        if then.tokenizer.fingerprint != self.tokenizer.fingerprint:
+        if second.tokenizer.fingerprint != self.tokenizer.fingerprint:
             raise ValueError(
-                f"{self.name} writes tokens of {self.tokenizer.name}, {then.name} of {then.tokenizer.name}: "
+                f"{self.name} writes tokens of {self.tokenizer.name}, {second.name} of {second.tokenizer.name}: "
                 "a hand-over needs two generators of the same tokenizer"
             )
-        return [first, Stage(model=then.generator, sampling=settings.sampling, guidance=settings.guidance)]
+        chosen = {"sampling": second_settings.sampling, "guidance": second_settings.guidance}
+        return [first, Stage(model=second.generator, **chosen)]
 
     def _decode(
-        self,
-        condition: Condition,
-        seed: int,
-        settings: Settings,
-        then: "ImageGenerator | None",
-        known: Known | None,
+        self, stages: Sequence[Stage], condition: Condition, seed: int, known: Known | None
     ) -> Iterator[Partial]:
-        stages = self._stages(settings, then, settings.handover)
         feedback = self.tokenizer.feedback(len(condition))
         noise = Noise.of(seed, len(condition), self.device)
         return decode(stages, condition.to(self.device), feedback=feedback, noise=noise, known=known)
 
-    def _settings(
-        self, guidance: Guidance | float | None, sampling: Sampling | None, handover: int | None, then: Any
-    ) -> "tuple[Settings, ImageGenerator | None]":
-        """The caller's settings over the published ones; a plain number replaces the scale, not the curve."""
-        settings = self.settings
-        if guidance is not None:
-            new = guidance if isinstance(guidance, Guidance) else replace(settings.guidance, scale=guidance)
-            settings = replace(settings, guidance=new)
-        if sampling is not None:
-            settings = replace(settings, sampling=sampling)
-        if then is not None:
-            return replace(settings, then=then.name, handover=handover), then
-        return replace(settings, handover=handover if handover is not None else settings.handover), self.then
+    def _plan(
+        self,
+        guidance: Guided,
+        sampling: Sampling | None,
+        handover: int | None,
+        then: Any,
+    ) -> "tuple[list[Stage], Settings, ImageGenerator | None]":
+        """Stages, settings of the first, and the second generator.
+
+        A second generator of the caller's uses its own published settings where the caller says nothing; that of a
+        published pair uses the pair's.
+        """
+        settings = self._settings(guidance, sampling, handover, then)
+        second = then or self.then
+        second_settings = then._settings(guidance, sampling) if then is not None else settings
+        return self._stages(settings, second, second_settings), settings, second
 
     def stream(
         self,
@@ -208,7 +230,7 @@ class ImageGenerator:
         text: Sequence[str] | None = None,
         n: int = 1,
         seed: int = 0,
-        guidance: Guidance | float | None = None,
+        guidance: Guided = None,
         sampling: Sampling | None = None,
         then: "ImageGenerator | None" = None,
         handover: int | None = None,
@@ -217,10 +239,10 @@ class ImageGenerator:
     ) -> Iterator[Preview]:
         """The generation after every step, with what it decodes to so far. Arguments as for `generate`."""
         condition = self.condition(classes, text, n)
-        settings, second = self._settings(guidance, sampling, handover, then)
+        stages, _, _ = self._plan(guidance, sampling, handover, then)
         if budget is not None:
             self.generator.layout.check_prefix(budget)
-        for partial in self._decode(condition, seed, settings, second, known):
+        for partial in self._decode(stages, condition, seed, known):
             tokens = self._tokens(partial)
             last = partial.count == (budget or self.generator.layout.length)
             yield Preview(
@@ -236,7 +258,7 @@ class ImageGenerator:
         text: Sequence[str] | None = None,
         n: int = 1,
         seed: int = 0,
-        guidance: Guidance | float | None = None,
+        guidance: Guided = None,
         sampling: Sampling | None = None,
         then: "ImageGenerator | None" = None,
         handover: int | None = None,
@@ -247,11 +269,12 @@ class ImageGenerator:
         """Images of classes, texts, both, or anything.
 
         `n` images per entry; image i uses seed + i, alone or in any batch. `guidance` s means u + s (c - u), s = 1 is
-        none. `then` takes over after `handover` steps. `budget` stops early after that many tokens. `known` tokens are
-        kept. Errors: ValueError for anything a model cannot serve, before the first forward pass.
+        none. `then` takes over after `handover` steps of this model's schedule. `budget` stops early after that many
+        tokens. `known` tokens are kept. Errors: ValueError for anything a model cannot serve, before the first forward
+        pass.
         """
         condition = self.condition(classes, text, n)
-        settings, second = self._settings(guidance, sampling, handover, then)
+        stages, settings, second = self._plan(guidance, sampling, handover, then)
         if budget is not None:
             self.generator.layout.check_prefix(budget)
         if seed < 0:
@@ -260,17 +283,40 @@ class ImageGenerator:
         for start in range(0, len(condition), batch):
             rows = slice(start, min(start + batch, len(condition)))
             kept, part = known[rows] if known else None, condition[rows]
-            chosen = _batch_settings(settings, rows)
             final = None
-            for partial in self._decode(part, seed + start, chosen, second, kept):
+            for partial in self._decode([_of_rows(s, rows) for s in stages], part, seed + start, kept):
                 final = partial
                 if partial.count == budget:
                     break
             assert final is not None
             tokens.append(self._tokens(final))
             images.append(self._images(final, tokens[-1]))
-        provenance = self._provenance(condition, classes, text, seed, settings, second)
-        return Generation(images=torch.cat(images), tokens=Tokens.cat(tokens), provenance=provenance)
+        provenance = self._provenance(condition, classes, text, seed, settings, second, stages)
+        return Generation(images=torch.cat(images), tokens=Tokens.cat(tokens), provenance=provenance, settings=settings)
+
+    def inpaint(self, images: Tensor, mask: Tensor, *, paste: bool = False, n: int = 1, **options: Any) -> Generation:
+        """Images with the masked places painted anew under a class or text.
+
+        `images` [B, 3, H, W] in [0, 1] of a size the tokenizer takes; `mask` bool [H, W] or [B, H, W], True = paint.
+        `n` versions of every image. `paste` puts the original pixels back where the mask is False. `options` as for
+        `generate`, with one class or text for all images or one each. Errors: ValueError for a mask of another shape,
+        or tokens that do not lie on a grid.
+        """
+        tokens = self.tokenizer.encode(images)
+        if mask.shape[-2:] != images.shape[-2:]:
+            raise ValueError(f"the mask is {list(mask.shape[-2:])} pixels, the image {list(images.shape[-2:])}")
+        known = Known.from_mask(tokens, ~mask)
+        for kind in ("classes", "text"):
+            if options.get(kind) is not None and len(options[kind]) == 1:
+                options[kind] = options[kind] * len(images)
+        if options.get("classes") is None and options.get("text") is None:
+            options["classes"] = [None] * len(images)
+        rows = torch.arange(len(images)).repeat_interleave(n)
+        made = self.generate(n=n, known=Known(values=known.values[rows], keep=known.keep[rows]), **options)
+        if not paste:
+            return made
+        paint = mask.expand(len(images), *mask.shape[-2:])[rows, None].to(made.images.device)
+        return replace(made, images=torch.where(paint, made.images, images[rows].to(made.images)))
 
     def _tokens(self, partial: Partial) -> Tokens:
         """The decided prefix where the sequence may be cut there; else the whole one, -1 where undecided."""
@@ -296,10 +342,18 @@ class ImageGenerator:
         seed: int,
         settings: Settings,
         then: "ImageGenerator | None",
+        stages: Sequence[Stage],
     ) -> dict[str, Any]:
+        second = {
+            "name": then.name,
+            "weights": then.fingerprint,
+            "license": then.license,
+            "guidance": asdict(stages[-1].guidance),
+            "sampling": asdict(stages[-1].sampling),
+        } if then else None  # fmt: skip
         return {
             "generator": {"name": self.name, "weights": self.fingerprint, "license": self.license},
-            "then": {"name": then.name, "weights": then.fingerprint, "license": then.license} if then else None,
+            "then": second,
             "tokenizer": {"name": self.tokenizer.name, "weights": self.tokenizer.fingerprint},
             "classes": list(classes) if classes is not None else None,
             "text": list(text) if text is not None else None,
@@ -311,12 +365,12 @@ class ImageGenerator:
         }
 
 
-def _batch_settings(settings: Settings, rows: slice) -> Settings:
+def _of_rows(stage: Stage, rows: slice) -> Stage:
     """Per-image guidance scales cut to the rows of a batch."""
-    scale = settings.guidance.scale
+    scale = stage.guidance.scale
     if not isinstance(scale, tuple):
-        return settings
-    return replace(settings, guidance=replace(settings.guidance, scale=scale[rows]))
+        return stage
+    return replace(stage, guidance=replace(stage.guidance, scale=scale[rows]))
 
 
 def _near(value: str, names: Sequence[str]) -> str:

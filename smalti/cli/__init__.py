@@ -16,6 +16,7 @@ VERBS = {
     "decode": "A token file to images.",
     "reconstruct": "Images to tokens and back at several token budgets, scored.",
     "generate": "Images from classes or texts.",
+    "inpaint": "Part of an image painted anew, or its surroundings invented.",
     "train": "Train a model by its recipe.",
     "data": "Prepare image folders and pack them for training.",
     "env": "Versions, devices and threads.",

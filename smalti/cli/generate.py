@@ -89,6 +89,7 @@ def generate(
     if json:
         print_json({**facts, "out": str(out)})
         return
+    print(f"settings: {made.settings}")
     print(f"{out}: {len(images)} {'image' if len(images) == 1 else 'images'} ({generator.name}, seed {seed})")
 
 

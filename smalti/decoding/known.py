@@ -100,17 +100,27 @@ class Known:
 
 
 def keep_of(layout: TokenLayout, mask_BHW: Tensor) -> Tensor:
-    """bool [B, L]: which tokens of a layout of maps stand for kept places."""
-    if any(len(s.shape) != 2 for s in layout.segments):
-        raise ValueError("only tokens that lie on maps can be kept by a mask: this layout has sequences")
-    height, width = layout.segments[-1].shape
+    """bool [B, L]: which tokens of a layout stand for kept places.
+
+    Maps and clips [..., h, w] by place, every frame alike. A sequence in front of a map (Hita's holistic tokens)
+    describes the whole image and is kept. Errors: ValueError for a layout whose tokens have no place at all.
+    """
+    maps = [s for s in layout.segments if len(s.shape) >= 2]
+    if not maps:
+        raise ValueError(
+            "a mask can only keep tokens that lie on a map; the tokens of this model are a sequence without places: "
+            "keep its first tokens instead (Known(values=ids, keep=...)), or use a model over maps"
+        )
+    height, width = maps[-1].shape[-2:]
     finest = F.adaptive_avg_pool2d(mask_BHW[:, None].float(), (height, width))
     finest = (finest > 0.5).float()
     parts = []
     for segment in layout.segments:
-        if segment.count <= 3:  # kept: the authors' code, too, always takes the given token at scales of up to 3
+        if segment.count <= 3 or len(segment.shape) == 1:
+            # kept: the authors' code of VAR, too, always takes the given token at scales of up to 3
             parts.append(torch.ones(len(mask_BHW), segment.count, dtype=torch.bool, device=mask_BHW.device))
         else:
-            resampled = F.interpolate(finest, size=segment.shape, mode="bilinear", align_corners=False)
-            parts.append((resampled > 0.5).flatten(1))
+            resampled = F.interpolate(finest, size=segment.shape[-2:], mode="bilinear", align_corners=False)
+            frames = segment.count // (segment.shape[-1] * segment.shape[-2])
+            parts.append((resampled > 0.5).flatten(1).repeat(1, frames))
     return torch.cat(parts, dim=1)

@@ -101,7 +101,8 @@ def next_detail(layout: TokenLayout, group: int, head: int) -> Schedule:
     length = layout.length
     if not 0 <= head <= length or (length - head) % group:
         raise ValueError(f"{length} tokens are not a head of {head} and groups of {group}")
-    return _fixed([*torch.arange(head)[:, None], *torch.arange(head, length).split(group)])
+    groups = torch.arange(head, length).split(group) if head < length else ()
+    return _fixed([*torch.arange(head)[:, None], *groups])
 
 
 def random_order(layout: TokenLayout, seed: int) -> Schedule:

@@ -20,6 +20,16 @@ class Settings:
     handover: int | None = None
     """First step that `then` makes."""
 
+    def __str__(self) -> str:
+        """One line for people: what differs from plain sampling."""
+        g, s = self.guidance, self.sampling
+        parts = [f"guidance {_short(g.scale)}" + (f" ({'table' if isinstance(g.curve, tuple) else g.curve})")]
+        parts += [f"image guidance {g.image_scale}"] if g.image_scale is not None else []
+        parts += [f"temperature {_short(s.temperature)}", f"top-k {_short(s.top_k) if s.top_k else 'all'}"]
+        parts += [f"top-p {_short(s.top_p)}"]
+        parts += [f"{self.then} from step {self.handover}"] if self.then else []
+        return ", ".join(parts)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
@@ -35,3 +45,10 @@ class Settings:
 
 
 _PARTS = ("guidance", "sampling")
+
+
+def _short(value: float | tuple[float, ...]) -> str:
+    """A number, or the ends of a list of them."""
+    if not isinstance(value, tuple):
+        return f"{value:g}"
+    return f"{value[0]:g}" if len(set(value)) == 1 else f"{value[0]:g}..{value[-1]:g}"
