@@ -1,8 +1,19 @@
-"""Replays the golden cases of DetailFlow's tokenizer through the public API and the key map."""
+"""Replays the golden cases of DetailFlow's tokenizer and transformer through the public API and the key maps."""
 
 import torch
 
+from smalti.decoding.guidance import Guidance
+from smalti.decoding.loop import Stage, decode
+from smalti.decoding.noise import Noise
+from smalti.decoding.sampling import Sampling
+from smalti.generators.base import Condition
+from smalti.generators.detailflow.config import fading
+from smalti.generators.detailflow.config import from_authors as generator_config
+from smalti.generators.detailflow.model import DetailFlowGenerator
+from smalti.generators.detailflow.objective import DetailFlowObjective
+from smalti.generators.detailflow.weights import key_map as generator_map
 from smalti.hub.keymap import to_ours
+from smalti.tokenizers.base import NoFeedback
 from smalti.tokenizers.detailflow.config import DetailFlowTokenizerConfig, TowerConfig
 from smalti.tokenizers.detailflow.correction import encode, self_correct
 from smalti.tokenizers.detailflow.model import DetailFlowTokenizer, Window
@@ -158,4 +169,35 @@ def replay_noise(
     case.close("train_noise_commit_loss", weights["commitment"] * commitment.detach())
 
 
-REPLAYERS = {"detailflow_tokenizer": replay_tokenizer}
+def replay_generator(case: Case) -> None:
+    """Places and visibility, teacher-forced logits with and without class, loss, greedy generations, filters."""
+    config = generator_config(case.config["args"])
+    model = DetailFlowGenerator(config)
+    model.load_state_dict(to_ours(case.weights, generator_map(config)))
+    model.eval()
+    case.close("freqs_cis", torch.view_as_real(model.rotations))
+    case.equal("group_causal_mask_allowed", model.mask(config.tokens, torch.device("cpu")).long())
+    tokens, condition = Tokens(layout=model.layout, ids=case.input("ids")), Condition.of_classes(case.input("cond"))
+    with torch.no_grad():
+        for name, asked in (("logits_teacher", condition), ("logits_teacher_uncond", condition.null())):
+            case.close(name, model(tokens, asked).logits_RBnV[0])
+        losses = DetailFlowObjective(model).eval()((tokens.ids, condition), 0, torch.Generator())
+    case.close("loss_teacher", losses.total)
+    for name, settings in case.config["generation"].items():
+        case.equal(f"gen_{name}", generated(model, condition, settings))
+    for match in case.matching(r"filter(?:_topk(\d+))?(?:_topp(\d)(\d+))?"):
+        sampling = Sampling(top_k=int(match[1] or 0), top_p=float(f"{match[2] or 1}.{match[3] or 0}"))
+        case.equal(match[0], sampling.filter(case.input("filter_in"), 0).clamp_min(-1e30))
+
+
+def generated(model: DetailFlowGenerator, condition: Condition, settings: dict) -> torch.Tensor:
+    """Greedy ids of the authors' sampler settings."""
+    scale = float(settings["cfg_scale"])
+    guidance = fading(model.config, scale) if settings.get("gradual_cfg") else Guidance(scale=scale)
+    stage = Stage(model=model, sampling=Sampling.greedy(), guidance=guidance)
+    feedback, noise = NoFeedback(), Noise.of(0, len(condition))
+    *_, last = decode([stage], condition, feedback=feedback, noise=noise)
+    return last.values
+
+
+REPLAYERS = {"detailflow_ar": replay_generator, "detailflow_tokenizer": replay_tokenizer}

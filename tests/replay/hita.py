@@ -1,16 +1,30 @@
-"""Replays the golden cases of Hita's tokenizer through the public API and the key map."""
+"""Replays the golden cases of Hita's tokenizer and transformer through the public API and the key maps."""
+
+from dataclasses import replace
+from math import isqrt
 
 import torch
 from torch import Tensor
 
+from smalti.decoding.guidance import Guidance
+from smalti.decoding.loop import Stage, decode
+from smalti.decoding.noise import Noise
+from smalti.decoding.sampling import Sampling
+from smalti.generators.base import Condition
+from smalti.generators.hita.config import HitaConfig, interval_guidance
+from smalti.generators.hita.model import HitaGenerator
+from smalti.generators.hita.objective import HitaObjective
+from smalti.generators.hita.weights import key_map as generator_map
 from smalti.hub.keymap import to_ours
+from smalti.nn.gpt import hidden_width
+from smalti.tokenizers.base import NoFeedback
 from smalti.tokenizers.hita.config import FoundationConfig, HitaTokenizerConfig
 from smalti.tokenizers.hita.foundation import shrink
 from smalti.tokenizers.hita.holistic import swap_holistic
 from smalti.tokenizers.hita.model import HitaTokenizer
 from smalti.tokenizers.hita.objective import HitaTokenizerObjective, HitaTokenizerObjectiveConfig
 from smalti.tokenizers.hita.weights import FOUNDATION_PREFIX, key_map
-from smalti.tokens import Tokens
+from smalti.tokens import Choice, Tokens
 from tests.replay.case import Case
 
 IMAGES = 1e-4
@@ -135,4 +149,65 @@ def _replay_losses(case: Case, tokenizer: HitaTokenizer, image: Tensor) -> None:
     case.close("train_commit_loss", losses.parts["commitment"])
 
 
-REPLAYERS = {"hita_tokenizer": replay_hita_tokenizer}
+def generators_of(case: Case) -> tuple[HitaGenerator, HitaGenerator]:
+    """Our transformer with the case's weights, with the quirk of the authors' sampler and without."""
+    args = case.config["args"]
+    config = HitaConfig(
+        depth=args["n_layer"],
+        width=args["dim"],
+        heads=args["n_head"],
+        hidden=hidden_width(args["dim"], args.get("multiple_of", 256)),
+        holistic_tokens=args["num_slots"],
+        side=isqrt(args["block_size"]),
+        vocab=args["vocab_size"],
+        classes=args["num_classes"],
+        rotation_base=args.get("rope_base", 10000),
+        norm_eps=args.get("norm_eps", 1e-5),
+    )
+    models = HitaGenerator(config), HitaGenerator(replace(config, quirks="fixed"))
+    for model in models:
+        model.load_state_dict(to_ours(case.weights, generator_map(config)))
+        model.eval()
+    return models
+
+
+def replay_hita_generator(case: Case) -> None:
+    """Logits as trained and as sampled, in one pass and step by step; losses; greedy generations."""
+    model, fixed = generators_of(case)
+    case.close("freqs_cis", torch.view_as_real(model.rotations))
+    ids = torch.cat([case.input("holistic_ids"), case.input("patch_ids")], dim=1)
+    condition, cut = Condition.of_classes(case.input("cond")), model.config.holistic_tokens
+    with torch.no_grad():
+        whole, as_trained = (m(Tokens(layout=m.layout, ids=ids), condition).logits_RBnV[0] for m in (model, fixed))
+        losses = HitaObjective(model).eval()((ids, condition), 0, torch.Generator())
+    case.close("train_logits_holistic", as_trained[:, :cut])
+    case.close("train_logits_patch", as_trained[:, cut:])
+    for logits in (whole, stepwise(model, ids, condition)):
+        case.close("infer_logits_holistic", logits[:, :cut])
+        case.close("infer_logits_patch", logits[:, cut:])
+    case.close("infer_logits_patch_fixed", stepwise(fixed, ids, condition)[:, cut:])
+    case.close("train_loss_holistic", losses.parts["holistic"])
+    case.close("train_loss_patch", losses.parts["patches"])
+    assert torch.allclose(losses.total, case.io["train_loss_holistic"] + case.io["train_loss_patch"], rtol=1e-5)
+    for name, settings in case.config["generation"].items():
+        guidance = Guidance()
+        if settings["cfg_scale"] > 1:
+            length = model.config.length
+            guidance = interval_guidance(float(settings["cfg_scale"]), settings.get("cfg_interval", -1), length)
+        stage = Stage(model=model, sampling=Sampling.greedy(), guidance=guidance)
+        *_, last = decode([stage], condition, feedback=NoFeedback(), noise=Noise.of(0, len(ids)))
+        case.equal(f"gen_{name}", last.values)
+
+
+def stepwise(model: HitaGenerator, ids: Tensor, condition: Condition) -> Tensor:
+    """Logits [B, L, V] of the tokens fed one by one through the cache."""
+    logits = []
+    with torch.no_grad():
+        state = model.begin(condition, feedback=NoFeedback())
+        for token in ids.split(1, dim=1):
+            logits.append(model.predict(state).logits_RBnV[0])
+            model.accept(state, Choice(ids=token))
+    return torch.cat(logits, dim=1)
+
+
+REPLAYERS = {"hita_ar": replay_hita_generator, "hita_tokenizer": replay_hita_tokenizer}

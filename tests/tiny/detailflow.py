@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from smalti.generators.detailflow.config import DetailFlowConfig
 from smalti.generators.detailflow.model import DetailFlowGenerator
-from smalti.generators.detailflow.objective import DetailFlowObjective, DetailFlowObjectiveConfig
+from smalti.generators.detailflow.objective import DetailFlowObjective
 from smalti.tokenizers.detailflow.config import DetailFlowTokenizerConfig, TowerConfig
 from smalti.tokenizers.detailflow.model import DetailFlowTokenizer
 from smalti.tokenizers.detailflow.objective import DetailFlowTokenizerObjective, DetailFlowTokenizerObjectiveConfig
@@ -54,7 +54,7 @@ def tiny_detailflow_objective(model: DetailFlowTokenizer) -> DetailFlowTokenizer
 def tiny_detailflow_generator(**changes: object) -> DetailFlowGenerator:
     """2 blocks of width 32, 5 classes, for `tiny_detailflow`."""
     torch.manual_seed(2)
-    settings: dict[str, Any] = {"depth": 2, "width": 32, "heads": 2, "multiple_of": 8, "tokens": 16, "group": 4}
+    settings: dict[str, Any] = {"depth": 2, "width": 32, "heads": 2, "hidden": 88, "tokens": 16, "group": 4}
     settings |= {"vocab": 64, "classes": 5}
     model = DetailFlowGenerator(DetailFlowConfig(**{**settings, **changes})).eval()
     for parameter in model.parameters():
@@ -68,7 +68,7 @@ def tiny_detailflow_pair(**changes: object) -> Generators:
         tokenizer=tiny_detailflow(**changes),
         first=tiny_detailflow_generator(**changes),
         second=tiny_detailflow_generator(**changes, depth=1, width=16),
-        objective=lambda model: DetailFlowObjective(model, None, DetailFlowObjectiveConfig()),  # type: ignore[arg-type]
+        objective=lambda model: DetailFlowObjective(model),  # type: ignore[arg-type]
     )
 
 

@@ -4,7 +4,7 @@ import torch
 
 from smalti.generators.hita.config import HitaConfig
 from smalti.generators.hita.model import HitaGenerator
-from smalti.generators.hita.objective import HitaObjective, HitaObjectiveConfig
+from smalti.generators.hita.objective import HitaObjective
 from smalti.tokenizers.hita.config import FoundationConfig, HitaTokenizerConfig
 from smalti.tokenizers.hita.model import HitaTokenizer
 from smalti.tokenizers.hita.objective import HitaTokenizerObjective, HitaTokenizerObjectiveConfig
@@ -55,7 +55,7 @@ def tiny_hita_objective(model: HitaTokenizer) -> HitaTokenizerObjective:
 def tiny_hita_generator(**changes: object) -> HitaGenerator:
     """2 blocks of width 32, 5 classes, for `tiny_hita_tokenizer`."""
     torch.manual_seed(2)
-    settings = {"depth": 2, "width": 32, "heads": 2, "multiple_of": 8, "holistic_tokens": 6, "side": 4, "vocab": 64}
+    settings = {"depth": 2, "width": 32, "heads": 2, "hidden": 88, "holistic_tokens": 6, "side": 4, "vocab": 64}
     config = HitaConfig(**{**settings, "classes": 5, **changes})  # type: ignore[arg-type]
     model = HitaGenerator(config).eval()
     for parameter in model.parameters():
@@ -69,7 +69,7 @@ def tiny_hita_pair(**changes: object) -> Generators:
         tokenizer=tiny_hita_tokenizer(),
         first=tiny_hita_generator(**changes),
         second=tiny_hita_generator(**changes, depth=1, width=16),
-        objective=lambda model: HitaObjective(model, None, HitaObjectiveConfig()),  # type: ignore[arg-type]
+        objective=lambda model: HitaObjective(model),  # type: ignore[arg-type]
     )
 
 

@@ -18,8 +18,8 @@ class DetailFlowConfig:
     """Channels."""
     heads: int = 16
     """Attention heads."""
-    multiple_of: int = 256
-    """The hidden width of the feed-forward layers is rounded up to a multiple of it."""
+    hidden: int = 2816
+    """Width inside the feed-forward layers."""
     tokens: int = 128
     """Length of the sequence."""
     group: int = 8
@@ -30,8 +30,8 @@ class DetailFlowConfig:
     """Codes of the tokenizer."""
     classes: int = 1000
     """Number of classes; one more row stands for "no class"."""
-    rope_base: float = 10000.0
-    """Base of the rotary positions."""
+    rotation_base: float = 10000.0
+    """Slowest wavelength of the rotary positions, cells over 2 pi."""
     norm_eps: float = 1e-5
     """Epsilon of every RMSNorm."""
     token_dropout: float = 0.1
@@ -58,11 +58,6 @@ class DetailFlowConfig:
         """Number of leading tokens that are predicted one by one."""
         return self.group if self.head is None else self.head
 
-    @property
-    def hidden(self) -> int:
-        """Hidden width of the feed-forward layers."""
-        return hidden_width(self.width, self.multiple_of)
-
 
 def fading(config: DetailFlowConfig, scale: float) -> Guidance:
     """The authors' gradual guidance: s for the head, then s_i = s (G - i + 1) / (G + 1) for group i of G.
@@ -78,13 +73,12 @@ _READ = {
     "n_layer": "depth",
     "n_head": "heads",
     "dim": "width",
-    "multiple_of": "multiple_of",
     "block_size": "tokens",
     "group_size": "group",
     "causal_num": "head",
     "vocab_size": "vocab",
     "num_classes": "classes",
-    "rope_base": "rope_base",
+    "rope_base": "rotation_base",
     "norm_eps": "norm_eps",
     "token_dropout_p": "token_dropout",
     "resid_dropout_p": "dropout",
@@ -104,7 +98,7 @@ def from_authors(arguments: Mapping[str, Any]) -> DetailFlowConfig:
 
     Errors: ValueError for an argument that is not known, or a value that asks for another model (text conditions).
     """
-    checked = {*_READ, *_FIXED, *_UNUSED, "n_kv_head", "ffn_dropout_p"}
+    checked = {*_READ, *_FIXED, *_UNUSED, "multiple_of", "n_kv_head", "ffn_dropout_p"}
     if unknown := sorted(set(arguments) - checked):
         raise ValueError(f"config.json has arguments that DetailFlow's transformer does not have: {', '.join(unknown)}")
     heads, dropout = arguments.get("n_head"), arguments.get("resid_dropout_p")
@@ -112,7 +106,9 @@ def from_authors(arguments: Mapping[str, Any]) -> DetailFlowConfig:
     for name, allowed in fixed.items():
         if arguments.get(name, allowed) not in (allowed, None):
             raise ValueError(f"config.json asks for {name} {arguments[name]!r}; only {allowed!r} is built here")
-    return DetailFlowConfig(**{ours: arguments[theirs] for theirs, ours in _READ.items() if theirs in arguments})
+    fields = {ours: arguments[theirs] for theirs, ours in _READ.items() if theirs in arguments}
+    hidden = hidden_width(arguments["dim"], arguments.get("multiple_of", 256))
+    return DetailFlowConfig(**fields, hidden=hidden)
 
 
 PUBLISHED = {

@@ -20,7 +20,7 @@ from smalti.generators.detailflow.config import DetailFlowConfig
 from smalti.nn.cache import KVCache
 from smalti.nn.gpt import Block
 from smalti.nn.gpt_condition import ClassToken
-from smalti.nn.rope import grid_rotations, without_place
+from smalti.nn.rope import grid_rotations, on_device, without_place
 from smalti.tokenizers.base import Feedback
 from smalti.tokens import Choice, Segment, TokenLayout, Tokens
 
@@ -62,8 +62,8 @@ class DetailFlowGenerator(Generator):
         self.blocks = nn.ModuleList(Block(width, config.heads, config.hidden, drop_path=r, **shape) for r in rates)
         self.norm = nn.RMSNorm(width, eps=config.norm_eps)
         self.head = nn.Linear(width, config.vocab, bias=False)
-        # the class has no place; token i lies at (group, place inside the group)
-        cells = grid_rotations(length // group, group, width // config.heads, config.rope_base)
+        # The class has no place; token i lies at (its group, its place there). A buffer would be cast with the weights.
+        cells = grid_rotations(length // group, group, width // config.heads, config.rotation_base)
         self.rotations = without_place(cells, 1)
         self.initialize()
 
@@ -79,6 +79,10 @@ class DetailFlowGenerator(Generator):
         """The head one by one, then a step per group."""
         return self.steps
 
+    def _rotations(self, device: torch.device) -> Tensor:
+        self.rotations = on_device(self.rotations, device)
+        return self.rotations
+
     def _embed(self, ids_Bn: Tensor, first: int) -> Tensor:
         """[B, n (+ group - 1), D]: inputs made of the tokens from position `first` on.
 
@@ -91,7 +95,7 @@ class DetailFlowGenerator(Generator):
         special_BnD = self.special.expand(len(ids_Bn), -1, -1)
         return torch.cat([x_BnD[:, :cut], special_BnD, x_BnD[:, cut:]], dim=1)
 
-    def _mask(self, length: int, device: torch.device) -> Tensor:
+    def mask(self, length: int, device: torch.device) -> Tensor:
         """bool [L, L]: which rows a row sees."""
         group = self.config.group
         row = torch.arange(length, device=device)
@@ -107,10 +111,10 @@ class DetailFlowGenerator(Generator):
         if ids_Bn.shape[1]:
             x_BLD = torch.cat([x_BLD, self._embed(ids_Bn, 0)], dim=1)
         x_BLD = self.dropout(x_BLD)
-        length, rotations_np = x_BLD.shape[1], self.rotations.to(x_BLD.device)
-        mask = self._mask(length, x_BLD.device)
+        length, device = x_BLD.shape[1], x_BLD.device
+        rotations_np, mask = self._rotations(device)[:length], self.mask(length, device)
         for block in self.blocks:
-            x_BLD = block(x_BLD, rotations_np=rotations_np[:length], mask=mask)
+            x_BLD = block(x_BLD, rotations_np=rotations_np, mask=mask)
         return self.head(self.norm(x_BLD)).float()
 
     def forward(self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None) -> Categorical:
@@ -138,7 +142,7 @@ class DetailFlowGenerator(Generator):
             x_RnD = torch.cat([x_RnD, x_BnD.repeat(rows, 1, 1)], dim=1)
         shape = {"layers": config.depth, "rows": len(x_RnD), "heads": config.heads, "length": config.tokens}
         cache = KVCache(**shape, head_dim=config.width // config.heads, dtype=x_RnD.dtype, device=x_RnD.device)
-        rotations = self.rotations.to(x_RnD.device)
+        rotations = self._rotations(x_RnD.device)
         return DetailFlowState(step=start, rows=rows, cache=cache, rotations=rotations, pending=x_RnD)
 
     def predict(self, state: DetailFlowState) -> Categorical:
@@ -149,7 +153,7 @@ class DetailFlowGenerator(Generator):
         """
         x_RnD, count, first = state.pending, self.steps[state.step].count, state.cache.used
         length = x_RnD.shape[1]
-        mask = self._mask(length, x_RnD.device) if length > count else None
+        mask = self.mask(length, x_RnD.device) if length > count else None
         rotations_np = state.rotations[first : first + length]
         for i, block in enumerate(self.blocks):
             x_RnD = block(x_RnD, rotations_np=rotations_np, mask=mask, cache=state.cache, layer=i)

@@ -26,8 +26,9 @@ class DetailFlowObjectiveConfig:
 
     correction: float = 0.3
     """Share of the batch that learns from sequences with wrong tokens, where the batch brings them."""
-    condition_dropout: float = 0.0
-    """Share of the batch trained without its condition, for data that does not bring its own share (authors: 0.1)."""
+    condition_dropout: float = 0.1
+    """Share of the batch trained without its condition, so that the model can be guided; 0 for data that brings its own
+    share."""
 
 
 class DetailFlowObjective(nn.Module):
@@ -36,8 +37,8 @@ class DetailFlowObjective(nn.Module):
     def __init__(
         self,
         model: DetailFlowGenerator,
-        tokenizer: Tokenizer | None,
-        config: DetailFlowObjectiveConfig,
+        tokenizer: Tokenizer | None = None,
+        config: DetailFlowObjectiveConfig | None = None,
         *,
         teacher: Any = None,
     ) -> None:
@@ -45,7 +46,7 @@ class DetailFlowObjective(nn.Module):
         super().__init__()
         if teacher is not None:
             raise ValueError("DetailFlow's objective has no distillation: leave out the teacher")
-        self.model, self.config = model, config
+        self.model, self.config = model, config or DetailFlowObjectiveConfig()
         self.progress = 0.0
         """Share of the training that is over; the trainer sets it."""
 

@@ -19,8 +19,8 @@ class HitaConfig:
     """Channels."""
     heads: int = 12
     """Attention heads."""
-    multiple_of: int = 256
-    """The hidden width of the feed-forward layers is rounded up to a multiple of it."""
+    hidden: int = 2048
+    """Width inside the feed-forward layers."""
     holistic_tokens: int = 128
     """Tokens of the whole image."""
     side: int = 21
@@ -29,8 +29,8 @@ class HitaConfig:
     """Codes of either kind."""
     classes: int = 1000
     """Number of classes; one more row stands for "no class"."""
-    rope_base: float = 10000.0
-    """Base of the rotary positions of patches."""
+    rotation_base: float = 10000.0
+    """Slowest wavelength of the rotary positions of patches, cells over 2 pi."""
     norm_eps: float = 1e-5
     """Epsilon of every RMSNorm."""
     token_dropout: float = 0.1
@@ -58,26 +58,20 @@ class HitaConfig:
         """Tokens of both streams."""
         return self.holistic_tokens + self.side**2
 
-    @property
-    def hidden(self) -> int:
-        """Hidden width of the feed-forward layers."""
-        return hidden_width(self.width, self.multiple_of)
 
+def interval_guidance(scale: float, interval: int, tokens: int) -> Guidance:
+    """The authors' `cfg_interval`: the first token and `interval` + 1 more of `tokens` are guided, the rest is not.
 
-def guided_until(config: HitaConfig, scale: float, cfg_interval: int) -> Guidance:
-    """The authors' `cfg_interval` c: scale s for the first c + 2 tokens, none from there on; below 0: to the end.
-
-    Their count starts at the second token.
+    A negative interval guides all.
     """
-    if cfg_interval < 0 or cfg_interval + 1 >= config.length:
+    if interval < 0:
         return Guidance(scale=scale)
-    return Guidance(scale=scale, curve="interval", stop=(cfg_interval + 1) / (config.length - 1))
+    return Guidance(scale=scale, curve="interval", stop=min(1.0, (interval + 1) / (tokens - 1)))
 
 
+_SIZES = {"b": (12, 768, 12), "l": (24, 1024, 16), "xl": (36, 1280, 20), "xxl": (48, 1536, 24), "2b": (48, 1920, 32)}
+"""Blocks, width, heads."""
 PUBLISHED = {
-    "b": HitaConfig(),
-    "l": HitaConfig(depth=24, width=1024, heads=16),
-    "xl": HitaConfig(depth=36, width=1280, heads=20),
-    "xxl": HitaConfig(depth=48, width=1536, heads=24),
-    "2b": HitaConfig(depth=48, width=1920, heads=32),
+    size: HitaConfig(depth=depth, width=width, heads=heads, hidden=hidden_width(width))
+    for size, (depth, width, heads) in _SIZES.items()
 }

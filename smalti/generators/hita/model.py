@@ -20,7 +20,7 @@ from smalti.generators.hita.config import HitaConfig, Quirks
 from smalti.nn.cache import KVCache
 from smalti.nn.gpt import Block
 from smalti.nn.gpt_condition import ClassToken
-from smalti.nn.rope import grid_rotations, without_place
+from smalti.nn.rope import grid_rotations, on_device, without_place
 from smalti.tokenizers.base import Feedback
 from smalti.tokens import Choice, Segment, TokenLayout, Tokens
 
@@ -62,7 +62,8 @@ class HitaGenerator(Generator):
         self.norm = nn.RMSNorm(width, eps=config.norm_eps)
         self.holistic_head = nn.Linear(width, vocab, bias=False)
         self.patch_head = nn.Linear(width, vocab, bias=False)
-        cells = grid_rotations(config.side, config.side, width // config.heads, config.rope_base)
+        # A plain attribute: a buffer would be cast with the weights.
+        cells = grid_rotations(config.side, config.side, width // config.heads, config.rotation_base)
         self.rotations = without_place(cells, 1)
         self.initialize()
 
@@ -78,6 +79,10 @@ class HitaGenerator(Generator):
     def schedule(self) -> Schedule:
         """One token after the other."""
         return raster(self.layout)
+
+    def _rotations(self, device: torch.device) -> Tensor:
+        self.rotations = on_device(self.rotations, device)
+        return self.rotations
 
     def _embed(self, ids_Bn: Tensor, first: int, quirks: Quirks) -> Tensor:
         """[B, n, D]: inputs made of the tokens from position `first` on.
@@ -117,7 +122,7 @@ class HitaGenerator(Generator):
         """Teacher-forced logits float32 [B, L, V] of all tokens; "fixed" is how the authors train."""
         x_BLD = self.condition(condition.classes).tokens_RTD
         x_BLD = self.dropout(torch.cat([x_BLD, self._embed(ids_BL[:, :-1], 0, quirks)], dim=1))
-        places = self._places(0, x_BLD.shape[1], self.rotations.to(x_BLD.device))
+        places = self._places(0, x_BLD.shape[1], self._rotations(x_BLD.device))
         for block in self.blocks:
             x_BLD = block(x_BLD, causal=True, **places)
         return self._logits(x_BLD, 0)
@@ -145,7 +150,7 @@ class HitaGenerator(Generator):
             x_RnD = torch.cat([x_RnD, x_BnD.repeat(rows, 1, 1)], dim=1)
         shape = {"layers": config.depth, "rows": len(x_RnD), "heads": config.heads, "length": config.length}
         cache = KVCache(**shape, head_dim=config.width // config.heads, dtype=x_RnD.dtype, device=x_RnD.device)
-        rotations = self.rotations.to(x_RnD.device)
+        rotations = self._rotations(x_RnD.device)
         return HitaState(step=start, rows=rows, cache=cache, rotations=rotations, pending=x_RnD)
 
     def predict(self, state: HitaState) -> Categorical:

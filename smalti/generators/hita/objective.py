@@ -24,21 +24,27 @@ class HitaObjectiveConfig:
     """Weight of the mean cross entropy of the holistic tokens."""
     patches: float = 1.0
     """Weight of the mean cross entropy of the patch tokens."""
-    condition_dropout: float = 0.0
-    """Share of the batch trained without its condition, for data that does not bring its own share (authors: 0.1)."""
+    condition_dropout: float = 0.1
+    """Share of the batch trained without its condition, so that the model can be guided; 0 for data that brings its own
+    share."""
 
 
 class HitaObjective(nn.Module):
     """CE(holistic tokens) + CE(patch tokens), each the mean over its stream."""
 
     def __init__(
-        self, model: HitaGenerator, tokenizer: Tokenizer | None, config: HitaObjectiveConfig, *, teacher: Any = None
+        self,
+        model: HitaGenerator,
+        tokenizer: Tokenizer | None = None,
+        config: HitaObjectiveConfig | None = None,
+        *,
+        teacher: Any = None,
     ) -> None:
         """The tokenizer is not asked: tokens are all that is fed. Errors: ValueError for a teacher."""
         super().__init__()
         if teacher is not None:
             raise ValueError("Hita's objective has no distillation: leave out the teacher")
-        self.model, self.config = model, config
+        self.model, self.config = model, config or HitaObjectiveConfig()
         self.progress = 0.0
         """Share of the training that is over; the trainer sets it."""
 
