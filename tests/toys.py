@@ -147,14 +147,16 @@ class ToyGenerator(Generator):
     def _sum(self, values: Tensor) -> Tensor:
         return self.embedding(values).sum(1)
 
-    def forward(self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None) -> Categorical:
-        assert tokens.ids is not None
+    def forward(
+        self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None
+    ) -> Categorical | Velocity:
         state = self.begin(condition, feedback=feedback)  # type: ignore[arg-type]
-        logits = torch.zeros(len(tokens), self.layout.length, self.head.out_features)
+        h = torch.zeros(len(tokens), self.layout.length, self.head.in_features)
+        kind = "latents" if self.layout.continuous else "ids"
         for step in self._schedule:
-            logits[:, step.positions] = self.predict(state).logits_RBnV[0]
-            self.accept(state, Choice(ids=tokens.ids[:, step.positions]))
-        return Categorical(logits[None])
+            h[:, step.positions] = self._hidden(state.condition, state.total, state.step, state.feedback.history())
+            self.accept(state, Choice(**{kind: tokens.values[:, step.positions]}))
+        return self._prediction(h, 1)
 
     def begin(
         self,
@@ -175,10 +177,13 @@ class ToyGenerator(Generator):
 
     def predict(self, state: ToyState) -> Categorical | Velocity:
         h = self._hidden(state.condition, state.total, state.step, state.feedback.history())
+        return self._prediction(h, state.rows)
+
+    def _prediction(self, h: Tensor, rows: int) -> Categorical | Velocity:
         if self.layout.continuous:
-            shape = (state.rows, len(h) // state.rows, h.shape[1], 3)
-            return Velocity(lambda x, t: torch.tanh(self.head(h)) - x, shape, h.device, integration_steps=4)
-        return Categorical(self.head(h).float().unflatten(0, (state.rows, -1)))
+            shape = (rows, len(h) // rows, h.shape[1], 3)
+            return Velocity(lambda x, i: torch.tanh(self.head(h[: len(x)])) - x, shape, h.device, integration_steps=4)
+        return Categorical(self.head(h).float().unflatten(0, (rows, -1)))
 
     def accept(self, state: ToyState, choice: Choice) -> None:
         state.feedback.push(state.step, choice)

@@ -87,9 +87,10 @@ class Guidance:
 
     def last_guided(self, steps: int) -> int:
         """The last step with s other than 1 for some image; -1 = none."""
-        return max((i for i in range(steps) if self._guides(i, steps)), default=-1)
+        return max((i for i in range(steps) if self.guides(i, steps)), default=-1)
 
-    def _guides(self, step: int, steps: int) -> bool:
+    def guides(self, step: int, steps: int) -> bool:
+        """True if s differs from 1 for some image at a step of the full schedule."""
         scale = self.at(step, steps)
         return self.image_scale not in (None, 1) or any(
             s != 1 for s in (scale if isinstance(scale, tuple) else (scale,))
@@ -125,7 +126,8 @@ class Guidance:
         if rows_RB.shape[0] == 1 or (isinstance(scale, float) and scale == 1 and self.image_scale in (None, 1)):
             return cond
         null, *rest = rows_RB[1:]
-        start = null + (self.image_scale or 1.0) * (rest[0] - null) if rest else null
+        image_scale = 1.0 if self.image_scale is None else self.image_scale
+        start = null + image_scale * (rest[0] - null) if rest else null
         guided = start + scale * (cond - (rest[0] if rest else null))
         if self.renormalize:
             length = guided.norm(dim=-1, keepdim=True)

@@ -91,6 +91,18 @@ class Confident:
         )
 
 
+def time_grid(steps: int, shift: float = 1.0) -> tuple[float, ...]:
+    """The `steps` + 1 times of Euler steps from noise (0) to data (1): u / (u + f - f u) with u = i / steps, shift f.
+
+    f = 1 is even; a larger f puts more of the steps near the noise (arXiv 2403.03206).
+
+    >>> time_grid(4, shift=3.0)
+    (0.0, 0.1, 0.25, 0.5, 1.0)
+    """
+    even = [i / steps for i in range(steps + 1)]
+    return tuple(u / (u + shift - shift * u) for u in even)
+
+
 @dataclass(frozen=True, eq=False)
 class Velocity:
     """A velocity field over latents, integrated from noise (t = 0) to data (t = 1) by Euler steps.
@@ -98,21 +110,28 @@ class Velocity:
     Rectified flow (arXiv 2209.03003): x_t = (1 - t) noise + t data, velocity = data - noise.
     """
 
-    net: Callable[[Tensor, Tensor], Tensor]
-    """(x [R*B, n, C], t [R*B]) -> velocity [R*B, n, C], branches stacked along the batch."""
+    net: Callable[[Tensor, int], Tensor]
+    """(x [r*B, n, C], i) -> velocity [r*B, n, C] at time i of the grid, branches stacked along the batch; r is R, or 1
+    in a step that is not guided."""
     shape: tuple[int, int, int, int]
     """R, B, n, C."""
     device: torch.device
     integration_steps: int = 20
     """Number of Euler steps."""
+    time_shift: float = 1.0
+    """f of `time_grid`."""
+    guidance: Guidance | None = None
+    """Used instead of the guidance that is asked for; None = that one."""
 
     def draw(self, guidance: Guidance, sampling: Sampling, noise: Noise, *, step: int, steps: int) -> Choice:
         """Latents; the guided velocity is integrated, `sampling.temperature` scales the start noise."""
-        rows, batch, count, channels = self.shape
+        branches, batch, count, channels = self.shape
+        guidance = self.guidance or guidance
+        rows = branches if guidance.guides(step, steps) else 1
         temperature = sampling.temperature[step] if isinstance(sampling.temperature, tuple) else sampling.temperature
+        times = time_grid(self.integration_steps, self.time_shift)
         x_BnC = noise.normal(step, (count, channels)).to(self.device) * temperature
         for i in range(self.integration_steps):
-            time = torch.full((rows * batch,), i / self.integration_steps, device=self.device)
-            velocity = self.net(x_BnC.repeat(rows, 1, 1), time).unflatten(0, (rows, batch))
-            x_BnC = x_BnC + guidance.apply(velocity, step, steps) / self.integration_steps
+            velocity = self.net(x_BnC.repeat(rows, 1, 1), i).unflatten(0, (rows, batch))
+            x_BnC = x_BnC + guidance.apply(velocity, step, steps) * (times[i + 1] - times[i])
         return Choice(latents=x_BnC)
