@@ -92,6 +92,7 @@ FAMILIES = (
     Family(role="tokenizer", name="maskgit", config="MaskGITTokenizerConfig", model="MaskGITTokenizer"),
     Family(role="tokenizer", name="kl", config="KLTokenizerConfig", model="KLTokenizer"),
     Family(role="generator", name="var", config="VARConfig", model="VARGenerator"),
+    Family(role="generator", name="ming", config="MingConfig", model="MingGenerator"),
     Family(role="generator", name="hita", config="HitaConfig", model="HitaGenerator"),
     Family(role="generator", name="detailflow", config="DetailFlowConfig", model="DetailFlowGenerator"),
     Family(role="generator", name="llamagen", config="LlamaGenConfig", model="LlamaGenGenerator"),
