@@ -97,6 +97,7 @@ FAMILIES = (
     Family(role="generator", name="detailflow", config="DetailFlowConfig", model="DetailFlowGenerator"),
     Family(role="generator", name="llamagen", config="LlamaGenConfig", model="LlamaGenGenerator"),
     Family(role="generator", name="nar", config="NARConfig", model="NARGenerator"),
+    Family(role="generator", name="flextok", config="FlexARConfig", model="FlexARGenerator"),
 )
 
 
