@@ -75,7 +75,10 @@ def quantize(images: Tensor, rule: Uint8Rule = "round") -> Tensor:
     if rule == "truncate":
         return (x * 255).to(torch.uint8)
     if rule == "truncate-signed":
-        signed = (images.detach().double() * 2 - 1).float()
+        x = images.detach().double().clamp(0, 1)
+        level = (x * 255).round()
+        exact = torch.where((x * 255 - level).abs() < 1e-4, level / 255, x)  # 8-bit values in float64, as its files are
+        signed = (exact * 2 - 1).float()
         return ((signed.clamp(-1, 1) + 1) / 2 * 255).to(torch.uint8)
     raise ValueError(f"uint8 rule {rule!r} is unknown; allowed: round, truncate, truncate-signed")
 

@@ -1,6 +1,6 @@
 """Squared maximum mean discrepancy of two sets of features: KID and CMMD.
 
-All in float64, in blocks, so that memory does not grow with the number of images squared.
+All in float64, in blocks: features may lie in a file (see `feature_file`), whatever their number.
 Shape suffixes: N M images, D features.
 """
 
@@ -36,7 +36,7 @@ def mmd2(x_ND: Tensor, y_MD: Tensor, kernel: Kernel = polynomial, *, unbiased: b
 
     `unbiased` leaves the pairs of an image with itself out of the first two means. Errors: ValueError below two rows.
     """
-    x, y = x_ND.to(torch.float64), y_MD.to(torch.float64)
+    x, y = x_ND, y_MD
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(f"got features {list(x.shape)} and {list(y.shape)}; needed are [N, D] and [M, D], N, M >= 2")
     return _within(x, kernel, unbiased) + _within(y, kernel, unbiased) - 2 * _sum(x, y, kernel) / (len(x) * len(y))
@@ -100,7 +100,7 @@ def cmmd(a_ND: Tensor, b_MD: Tensor) -> float:
 
 
 def _sum(x: Tensor, y: Tensor, kernel: Kernel) -> float:
-    return float(sum(kernel(a, b).sum() for a in x.split(BLOCK) for b in y.split(BLOCK)))
+    return sum(float(kernel(a.double(), b.double()).sum()) for a in x.split(BLOCK) for b in y.split(BLOCK))
 
 
 def _within(x: Tensor, kernel: Kernel, unbiased: bool) -> float:
@@ -108,5 +108,5 @@ def _within(x: Tensor, kernel: Kernel, unbiased: bool) -> float:
     total = _sum(x, x, kernel)
     if not unbiased:
         return total / n**2
-    diagonal = float(sum(kernel(row[None], row[None]).sum() for row in x))
+    diagonal = sum(float(kernel(a.double(), a.double()).trace()) for a in x.split(BLOCK // 8))
     return (total - diagonal) / (n * (n - 1))

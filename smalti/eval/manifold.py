@@ -42,7 +42,7 @@ def manifold_scores(fake_ND: Tensor, real_MD: Tensor, *, k: int = 3) -> Manifold
     Inception's pooled 2048, torch-fidelity VGG16's second fully connected layer. Errors: ValueError for k images or
     fewer on a side.
     """
-    fake, real = fake_ND.to(torch.float64), real_MD.to(torch.float64)
+    fake, real = fake_ND, real_MD
     if fake.ndim != 2 or real.ndim != 2 or fake.shape[1] != real.shape[1]:
         raise ValueError(f"got features {list(fake.shape)} and {list(real.shape)}; needed are [N, D] and [M, D]")
     if not 1 <= k < min(len(fake), len(real)):
@@ -70,6 +70,10 @@ def manifold_scores(fake_ND: Tensor, real_MD: Tensor, *, k: int = 3) -> Manifold
 
 def _squared(a_ND: Tensor, b_MD: Tensor) -> Tensor:
     """Squared distances [N, M]; exactly 0 for equal rows."""
+    return torch.cat([_squared_block(a_ND.double(), b.double()) for b in b_MD.split(BLOCK)], dim=1)
+
+
+def _squared_block(a_ND: Tensor, b_MD: Tensor) -> Tensor:
     norms = a_ND.square().sum(dim=1)[:, None] + b_MD.square().sum(dim=1)
     squared = norms - 2 * a_ND @ b_MD.T
     return torch.where(squared <= _EQUAL * norms, 0, squared)

@@ -74,8 +74,7 @@ def find(name: str, given: Mapping[str, str | Path] | None = None) -> Found | No
     Errors: ValueError for an unknown network, FileNotFoundError if the place that decides names a missing file.
     """
     network = network_named(name)
-    for unknown in set(given or {}) - set(NETWORKS):
-        network_named(unknown)
+    check_names(given)
     variable = f"SMALTI_WEIGHTS_{name.upper().replace('-', '_')}"
     if value := (given or {}).get(name):
         return _download(name) if str(value) == DOWNLOAD else _existing(Path(value), f"--weights {name}=", "given")
@@ -89,6 +88,12 @@ def find(name: str, given: Mapping[str, str | Path] | None = None) -> Found | No
             return Found(path=folder / network.prepared, source="prepared")
     cached = _torch_cache() / network.url.rsplit("/", 1)[-1]
     return Found(path=cached, source="torch cache") if network.url and cached.is_file() else None
+
+
+def check_names(given: Mapping[str, str | Path] | None) -> None:
+    """A ValueError if something is given for a network that no metric knows."""
+    for name in given or {}:
+        network_named(name)
 
 
 def load(name: str, given: Mapping[str, str | Path] | None = None, *, allow_unknown: bool = False) -> Weights:
@@ -127,16 +132,19 @@ def read(name: str, found: Found, *, allow_unknown: bool = False) -> Weights:
     return Weights(network=name, state=state, path=path, source=found.source, sha256=sha256, published=published)
 
 
-def advice(name: str) -> str:
-    """How to get a network's file."""
+def ways(name: str, *, classifier: bool = False) -> list[str]:
+    """Commands and options that get a network's file; `classifier`: with Inception's classifier, which PyPI lacks."""
     network = network_named(name)
-    ways = [f"`{PREPARE}`"] if network.prepared else []
-    if network.url:
-        ways.append(f"--weights {name}={DOWNLOAD} (fetches {network.url})")
-        ways.append(f"--weights {name}=PATH with {network.url.rsplit('/', 1)[-1]} from elsewhere")
-    else:
-        ways.append(f"--weights {name}=PATH")
-    return "To get it: " + "; or ".join(ways)
+    found = [PREPARE] if network.prepared and not classifier else []
+    if not network.url:
+        return [*found, f"--weights {name}=PATH"]
+    file = network.url.rsplit("/", 1)[-1]
+    return [*found, f"--weights {name}={DOWNLOAD} (fetches {network.url})", f"--weights {name}=PATH, of a file {file}"]
+
+
+def advice(name: str) -> str:
+    """`ways` in a sentence."""
+    return "To get it: " + "; or ".join(ways(name))
 
 
 def installed(*modules: str) -> None:
