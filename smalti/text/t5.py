@@ -121,8 +121,12 @@ class T5Text:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        assert self._config  # a hub that cannot be reached is noticed with the smallest file
-        return self._loaded(AutoTokenizer)
+        size = self._config.vocab_size  # first, so that a hub out of reach is noticed with the smallest file
+        tokenizer = self._loaded(AutoTokenizer)
+        if len(tokenizer) < size // 2:  # transformers makes an empty one where there are no files of it
+            reason = f"its tokenizer (tokenizer.json or spiece.model) has {len(tokenizer)} tokens, the model {size}."
+            raise ValueError(self._missing(reason))
+        return tokenizer
 
     @cached_property
     def _model(self) -> Any:
@@ -135,9 +139,11 @@ class T5Text:
     def _loaded(self, kind: Any, **options: Any) -> Any:
         try:
             return kind.from_pretrained(self.source, **options)
-        except ImportError as error:
-            raise ImportError(f'the tokenizer of {self.source} needs a package: pip install "smalti[text]"') from error
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
+            if kind.__name__ == "AutoTokenizer" and not _reads_sentencepiece():
+                raise ImportError(
+                    f'the tokenizer of {self.source} may need sentencepiece and protobuf: pip install "smalti[text]"'
+                ) from error
             raise ValueError(self._missing(str(error).strip().split("\n")[0])) from error
 
     def _missing(self, reason: str) -> str:
@@ -149,6 +155,16 @@ class T5Text:
             f"texts are read by the T5 encoder {self.source}{where}, which could not be loaded: {reason} Connect to "
             f"the hub once, or give a folder that holds {what}: smalti.load(NAME, text_encoder='/path/to/folder')"
         )
+
+
+def _reads_sentencepiece() -> bool:
+    """T5's own tokenizer file, spiece.model, is read with these; many folders hold a tokenizer.json too."""
+    try:
+        import google.protobuf
+        import sentencepiece  # noqa: F401
+    except ImportError:
+        return False
+    return bool(google.protobuf.__version__)
 
 
 def _cleaned(text: str) -> str:
