@@ -24,6 +24,9 @@ Color = tuple[float, float, float]
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI")
 """Formats that are read; those whose reader starts another program (EPS) or that hold no picture are left out."""
 
+CLIP_RATE = 25
+"""Frames per second of written clips."""
+
 _RANGE_TOLERANCE = 1e-4
 _PLAIN_MODES = ("1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV")
 
@@ -151,23 +154,28 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def write_image(image: Tensor, path: str | Path) -> Path:
-    """Writes one image [3, H, W] in [0, 1] as PNG; never leaves a partial file."""
+    """Writes one image [3, H, W] in [0, 1] as PNG, a clip [3, T, H, W] as animated PNG; never leaves a partial file."""
     from smalti.files import whole
 
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"images are written as PNG (lossless), got {path}: use {path.with_suffix('.png')}")
-    picture = to_pil(image)
+    clip = image.ndim == 4 and image.shape[0] == 3
+    first, *rest = (to_pil(frame) for frame in (image.unbind(1) if clip else [image]))
+    moving = {"save_all": True, "append_images": rest, "duration": 1000 / CLIP_RATE, "loop": 0} if rest else {}
     with whole(path) as temporary:
-        picture.save(temporary, format="PNG")
+        first.save(temporary, format="PNG", **moving)
     return path
 
 
 def write_images(
     images: Tensor, paths: str | Path | Sequence[str | Path], *, names: Sequence[str] | None = None
 ) -> list[Path]:
-    """Writes images [B, 3, H, W] in [0, 1] as PNG: into a folder (0000.png, ... or `names`), or to a list of paths."""
-    check_images(images)
+    """Writes images [B, 3, H, W] in [0, 1] as PNG: into a folder (0000.png, ... or `names`), or to a list of paths.
+
+    Clips [B, 3, T, H, W] become animated PNG.
+    """
+    check_images(images, frames=images.shape[2] if isinstance(images, Tensor) and images.ndim == 5 else 0)
     if isinstance(paths, str | Path):
         names = names or [f"{i:04d}" for i in range(len(images))]
         for name in names:

@@ -334,6 +334,19 @@ def test_written_files_read_back(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_written_clips_move(tmp_path):
+    clips = torch.from_numpy(noise(6, 3, 5, 4)).float().view(2, 3, 3, 5, 4) / 255
+    paths = write_images(clips, tmp_path)
+    assert [p.name for p in paths] == ["0000.png", "0001.png"]
+    for path, clip in zip(paths, clips, strict=True):
+        frames = [read_images(path, frame=i)[0] for i in range(clip.shape[1])]
+        assert torch.equal(torch.stack(frames, dim=1), clip)
+        with Image.open(path) as picture:
+            assert (picture.n_frames, picture.info["duration"]) == (3, 40)
+    with pytest.raises(ValueError, match="got values"):
+        write_images(clips * 2, tmp_path)
+
+
 def test_writing_refuses(tmp_path):
     images = torch.rand(2, 3, 4, 4)
     with pytest.raises(ValueError, match="PNG"):
