@@ -1,0 +1,178 @@
+"""Proves the terms of the training mixture on every family that has them: the default is the family's own loss bit for
+bit, the masked term does not see what it predicts and sees everything else, the next-all term does not see the future,
+gradients reach model and helpers, and helpers are no part of the model.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from smalti.generators.base import Condition
+from smalti.generators.mixture import Mixable, Mixture, MixtureConfig
+from tests.tiny.flextok import WITH_TEXT, captions, flexar_objective, tiny_flexar
+
+
+@dataclass
+class Family:
+    """A model, how it is asked, and its objective for weights of the mixture."""
+
+    model: Any
+    condition: Condition
+    objective: Callable[..., Any]
+    vocab: int
+
+
+FAMILIES: dict[str, Callable[[], Family]] = {
+    "flextok": lambda: Family(tiny_flexar(), Condition.of_classes([1, 4]), flexar_objective, 120),
+    "flextok text rotary": lambda: Family(
+        tiny_flexar(**WITH_TEXT, rotary=100.0, positions="none"), captions([0, 1]), flexar_objective, 120
+    ),
+    "flextok sincos": lambda: Family(
+        tiny_flexar(positions="sincos"), Condition.of_classes([1, -1]), flexar_objective, 120
+    ),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Family:
+    """One family after the other."""
+    return FAMILIES[request.param]()
+
+
+def ids_of(family: Family, seed: int = 0) -> Tensor:
+    """Random tokens of two images."""
+    shape = (2, family.model.layout.length)
+    return torch.randint(family.vocab, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def mixture(family: Family, **weights: Any) -> Mixture:
+    """The terms of a family."""
+    torch.manual_seed(5)
+    helpers = family.objective(family.model, **weights).helpers
+    assert isinstance(helpers, Mixture)
+    return helpers
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_default_is_the_familys_own_loss(family: Family) -> None:
+    """Bit for bit, with the same draws; and a mixture of weight 1 / 0 / 0 adds nothing."""
+    ids = ids_of(family)
+    plain, named = (
+        family.objective(family.model, **weights).train() for weights in ({}, {"next": 1, "masked": 0, "next_all": 0})
+    )
+    assert plain.helpers is None and named.helpers is None
+    losses = [objective((ids, family.condition), 3, rng()).total for objective in (plain, named)]
+    assert torch.equal(*losses)
+    mixed = family.objective(family.model, masked=1e-9).train()
+    state = rng()
+    total = mixed((ids, family.condition), 3, state)
+    assert torch.equal(total.parts["cross_entropy"], plain((ids, family.condition), 3, rng()).total)
+    assert not torch.equal(state.get_state(), rng().get_state())
+
+
+def test_the_terms_add_up(family: Family) -> None:
+    """0.5 own + 2 masked + 3 next-all; a weight of 0 costs nothing and has no parameter."""
+    ids = ids_of(family)
+    objective = family.objective(family.model, next=0.5, masked=2.0, next_all=3.0).eval()
+    losses = objective((ids, family.condition), 1, rng())
+    parts = losses.parts
+    expected = 0.5 * parts["cross_entropy"] + 2 * parts["masked"] + 3 * parts["next_all"]
+    assert torch.allclose(losses.total, expected)
+    alone = family.objective(family.model, next_all=1.0)
+    assert {name for name, _ in alone.helpers.named_parameters()} == {"queries"}
+    assert "masked" not in alone((ids, family.condition), 1, rng()).parts
+
+
+def test_the_masked_term_sees_all_but_what_it_predicts(family: Family) -> None:
+    """Other tokens in the hidden places change no state; another one in any visible place changes every state."""
+    model: Mixable = family.model
+    ids, mask = ids_of(family), torch.ones(family.model.config.width)
+    masked = torch.zeros_like(ids, dtype=torch.bool)
+    masked[:, [1, 3]] = True
+    with torch.no_grad():
+        before = model.hidden(ids, family.condition, masked=masked, mask=mask)
+        hidden_changed = torch.where(masked, (ids + 1) % family.vocab, ids)
+        assert torch.equal(model.hidden(hidden_changed, family.condition, masked=masked, mask=mask), before)
+        for place in [i for i in range(ids.shape[1] - 1) if i not in (1, 3)]:  # the last token is never an input
+            other = ids.clone()
+            other[:, place] = (other[:, place] + 1) % family.vocab
+            after = model.hidden(other, family.condition, masked=masked, mask=mask)
+            changed = (after - before).abs().amax(dim=-1) > 1e-6
+            assert changed.all(), f"token {place} is not seen everywhere"
+
+
+def test_the_masked_loss_is_that_of_the_hidden_tokens(family: Family) -> None:
+    """By its definition, from the states and the places that were drawn."""
+    helpers, ids = mixture(family, masked=1.0, masked_share=(0.5, 0.5)), ids_of(family)
+    places = helpers.hide(ids, 0, rng(2))
+    count = round(ids.shape[1] / 2)
+    assert places.shape == (2, count) and all(len(set(row.tolist())) == count for row in places)
+    masked = torch.zeros_like(ids, dtype=torch.bool).scatter(1, places, True)
+    with torch.no_grad():
+        loss = helpers.masked(family.model, ids, family.condition, 0, rng(2))
+        h = family.model.hidden(ids, family.condition, masked=masked, mask=helpers.mask)
+        logprobs = family.model.logits(h).log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+    assert torch.allclose(loss, -logprobs[masked].mean(), atol=1e-5)
+
+
+def test_next_all_predicts_the_rest_from_the_past(family: Family) -> None:
+    """For every place k: later tokens change the targets, never the state; the loss is by its definition."""
+    helpers, ids = mixture(family, next_all=1.0), ids_of(family)
+    length = ids.shape[1]
+    seen = set()
+    for step in range(4 * length):
+        with torch.no_grad():
+            h = family.model.hidden(ids, family.condition)
+            loss = helpers.next_all(family.model, h, ids, step)
+            each = [
+                -family.model.logits(h[:, k : k + 1] + helpers.queries[k:]).log_softmax(-1)
+                .gather(-1, ids[:, k:, None]).mean()
+                for k in range(length)
+            ]  # fmt: skip
+        fits = [k for k in range(length) if torch.allclose(loss, each[k], atol=1e-5)]
+        assert len(fits) == 1
+        k = fits[0]
+        if k in seen:
+            continue
+        seen.add(k)
+        future = ids.clone()
+        future[:, k:] = (future[:, k:] + 1) % family.vocab
+        with torch.no_grad():
+            assert torch.allclose(family.model.hidden(future, family.condition)[:, k], h[:, k], atol=1e-5)
+    assert seen == set(range(length)), "every place gets its turn"
+
+
+def test_gradients_reach_model_and_helpers(family: Family) -> None:
+    """Every parameter of both; the helpers' are not the model's."""
+    objective = family.objective(family.model, next=0.0, masked=1.0, next_all=1.0).train()
+    for step in range(8):
+        objective((ids_of(family, step), family.condition), step, rng(step)).total.backward()
+    for module in (objective.model, objective.helpers):
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+    model, helpers = ({id(p) for p in module.parameters()} for module in (objective.model, objective.helpers))
+    assert not model & helpers
+    assert not any("queries" in key or "mask" in key for key in objective.model.state_dict())
+
+
+def test_shares_are_spread_evenly() -> None:
+    """From one token to all of them, as many at each number; at least one."""
+    helpers = Mixture(MixtureConfig(masked=1.0), length=10, width=4)
+    ids = torch.zeros(1, 10, dtype=torch.int64)
+    counts = [helpers.hide(ids, step, rng()).shape[1] for step in range(1000)]
+    assert set(counts) == set(range(1, 11))
+    assert all(abs(counts.count(n) - 100) < 8 for n in range(2, 10))
+    assert helpers.hide(ids, 0, rng(1)).tolist() != helpers.hide(ids, 0, rng(2)).tolist()
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="0 <= low <= high <= 1"):
+        MixtureConfig(masked_share=(0.5, 0.2))
+    with pytest.raises(ValueError, match="must not be negative"):
+        MixtureConfig(next=-1.0)
