@@ -43,7 +43,7 @@ def test_every_entry_holds_together(name):
     if entry.role == "generator":
         generator, tokenizer = model_of(entry), model_info(str(entry.tokenizer))
         assert generator.layout == model_of(tokenizer).layout(entry.image_size)
-        assert entry.num_classes == generator.classes
+        assert (entry.num_classes or 0) == generator.classes
         steps, sampling = len(generator.schedule()), entry.settings.sampling
         assert all(len(v) == steps for v in vars(sampling).values() if isinstance(v, tuple))
     if entry.settings.then:
