@@ -8,14 +8,14 @@ boundary such a quantizer decides, not what a trained model loses.
 import argparse
 import json
 import resource
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.timing import median_seconds
 from smalti.files import write_json
 from smalti.hub import count_parameters
 from smalti.hub.families import FAMILIES, family
@@ -57,17 +57,6 @@ def smallest(name: str) -> Entry:
     """The published tokenizer of a family with the fewest parameters."""
     published = [e for e in entries() if e.role == "tokenizer" and e.family == name]
     return min((e for e in published if not isinstance(e.source, Folder)), key=count_parameters)
-
-
-def median_seconds(run: Callable[[], object], repeat: int) -> float:
-    """Median wall time after one warm-up."""
-    run()
-    times = []
-    for _ in range(repeat):
-        begin = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - begin)
-    return sorted(times)[len(times) // 2]
 
 
 def images_for(tokenizer: Tokenizer, size: int, batch: int) -> Tensor:
