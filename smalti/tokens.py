@@ -106,6 +106,15 @@ class TokenLayout:
         """int64 [L]: which segment every position belongs to."""
         return torch.cat([torch.full((s.count,), i, dtype=torch.int64) for i, s in enumerate(self.segments)])
 
+    def segment_number(self, segment: int | str) -> int:
+        """Index of a segment given by index or name. Errors: ValueError with those there are."""
+        names = [s.name or str(i) for i, s in enumerate(self.segments)]
+        if str(segment) in names:
+            return names.index(str(segment))
+        if str(segment).isdigit() and int(segment) < len(names):
+            return int(segment)
+        raise ValueError(f"this layout has no segment {segment!r}; it has {', '.join(names)}")
+
     def coordinates(self, segment: int) -> Tensor:
         """int64 [count, dims]: place of every token of one segment in its grid."""
         axes = [torch.arange(n) for n in self.segments[segment].shape]
@@ -252,6 +261,28 @@ class Tokens:
                 f"segment {i} spans tokens {start}..{end - 1}; an image has only {int(self.lengths.min())}"
             )
         return self.values[:, start:end].unflatten(1, self.layout.segments[i].shape)
+
+    def with_segment(self, segment: int | str, other: Self) -> Self:
+        """These tokens with one segment, by index or name, taken from `other`, image by image.
+
+        Where segments hold different sides of an image, decoding shows them mixed: Hita's holistic tokens of a style
+        image with the patch tokens of a content image. Errors: ValueError for tokens of another layout, tokenizer or
+        number of images, or without the segment.
+        """
+        if self.layout != other.layout or len(self) != len(other):
+            raise ValueError(
+                "a segment can be taken from tokens of the same layout and number of images: got "
+                f"{len(self)} images with segments {[s.shape for s in self.layout.segments]} and {len(other)} with "
+                f"{[s.shape for s in other.layout.segments]}"
+            )
+        if self.origin and other.origin and self.origin.weights != other.origin.weights:
+            raise ValueError(
+                f"these tokens are of {self.origin.tokenizer}, the segment's of {other.origin.tokenizer}: "
+                "encode both with one tokenizer"
+            )
+        i, mixed = self.layout.segment_number(segment), self._with(self.values.clone(), self.lengths)
+        mixed.segment(i).copy_(other.segment(i))  # a segment is a view
+        return mixed
 
     def bits(self) -> Tensor:
         """float64 [B]: nominal bits of every image."""

@@ -144,3 +144,31 @@ def test_constructor_checks() -> None:
     for wrong in ({"ids": ids.int()}, {"ids": torch.zeros(1, 15, dtype=torch.int64)}, {}, {"ids": ids, "latents": ids}):
         with pytest.raises(ValueError, match="got"):
             Tokens(layout=VAR, **wrong)
+
+
+def test_a_segment_comes_from_other_tokens() -> None:
+    """By number or name; the rest stays, and so do the tokens it was taken from."""
+    one, other = tokens(), Tokens(layout=VAR, ids=torch.full((2, 14), 7), origin=ORIGIN)
+    for name in (1, "1", "2x2"):
+        mixed = one.with_segment(name, other)
+        assert (mixed.segment(1) == 7).all() and mixed.origin == ORIGIN
+        assert all(torch.equal(mixed.segment(i), one.segment(i)) for i in (0, 2))
+    assert torch.equal(one.ids, tokens().ids)
+    assert torch.equal(one.prefix(5).with_segment(0, other).ids[:, 1:], one.ids[:, 1:5])
+    latents = TokenLayout(segments=tuple(Segment(shape=(2,), vocab=None) for _ in "ab"), prefixes=(4,))
+    zeros, ones = (Tokens(layout=latents, latents=torch.full((1, 4, 3), v)) for v in (0.0, 1.0))
+    assert zeros.with_segment(1, ones).latents[0, :, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_segment_of_something_else_is_refused() -> None:
+    """Another number of images, another tokenizer, a segment that is not there."""
+    with pytest.raises(ValueError, match=r"got 2 images .* and 1 with"):
+        tokens().with_segment(0, tokens(1))
+    foreign = tokens(origin=Origin(tokenizer="other", weights="b" * 64, image_size=(64, 64)))
+    with pytest.raises(ValueError, match="of mini/var, the segment's of other"):
+        tokens().with_segment(0, foreign)
+    for segment in (3, "4x4", -1):
+        with pytest.raises(ValueError, match=r"no segment .*1x1, 2x2, 3x3"):
+            tokens().with_segment(segment, tokens())
+    with pytest.raises(ValueError, match="has only 5"):
+        tokens().prefix(5).with_segment(2, tokens())

@@ -17,6 +17,7 @@ VERBS = {
     "reconstruct": "Images to tokens and back at several token budgets, scored.",
     "generate": "Images from classes or texts.",
     "inpaint": "Part of an image painted anew, or its surroundings invented.",
+    "restyle": "Images with some kinds of tokens of another image.",
     "train": "Train a model by its recipe.",
     "data": "Prepare image folders and pack them for training.",
     "env": "Versions, devices and threads.",

@@ -20,7 +20,6 @@ from smalti.nn.gpt import hidden_width
 from smalti.tokenizers.base import NoFeedback
 from smalti.tokenizers.hita.config import FoundationConfig, HitaTokenizerConfig
 from smalti.tokenizers.hita.foundation import shrink
-from smalti.tokenizers.hita.holistic import swap_holistic
 from smalti.tokenizers.hita.model import HitaTokenizer
 from smalti.tokenizers.hita.objective import HitaTokenizerObjective, HitaTokenizerObjectiveConfig
 from smalti.tokenizers.hita.weights import FOUNDATION_PREFIX, key_map
@@ -120,9 +119,8 @@ def _replay_decode(case: Case, tokenizer: HitaTokenizer, tokens: Tokens) -> None
     case.close("fused_patch", tokenizer.fuse(holistic, patches))
     _decoded(case, "recon", tokenizer, tokens)
     if "recon_swapped_holistic" in case.io:
-        _decoded(
-            case, "recon_swapped_holistic", tokenizer, swap_holistic(tokens, tokens[torch.arange(len(tokens)).flip(0)])
-        )
+        styles = tokens[torch.arange(len(tokens)).flip(0)]
+        _decoded(case, "recon_swapped_holistic", tokenizer, tokens.with_segment("holistic", styles))
     if "vfm_recon" in case.io:
         case.close("vfm_recon", tokenizer.predict_foundation(holistic)[: len(case.io["vfm_recon"])])
 

@@ -1,5 +1,5 @@
-"""Proves of Hita what neither its goldens nor the contract suite show: the blur before DINOv2 at any size, swapping
-holistic tokens, which patch tokens matter, previews, other image sizes, and what the objective refuses.
+"""Proves of Hita what neither its goldens nor the contract suite show: the blur before DINOv2 at any size, that
+holistic tokens matter, which patch tokens matter, previews, other image sizes, and what the objective refuses.
 """
 
 import pytest
@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from smalti.tokenizers.hita.foundation import shrink
-from smalti.tokenizers.hita.holistic import swap_holistic
 from smalti.tokenizers.hita.objective import HitaTokenizerObjective, HitaTokenizerObjectiveConfig
 from smalti.tokens import Tokens
 from tests.tiny.hita import tiny_hita_tokenizer, tiny_hita_ultra_tokenizer
@@ -30,17 +29,14 @@ def test_shrinking_blurs_like_a_gaussian_of_its_factor(
     assert torch.allclose(shrink(images), expected, atol=1e-6)
 
 
-def test_swapping_takes_the_holistic_tokens_of_one_and_the_patches_of_the_other() -> None:
+def test_the_image_depends_on_the_holistic_tokens() -> None:
+    """With those of another image the same patches decode to something else."""
     tokenizer = tiny_hita_tokenizer()
     tokens = tokenizer.encode(IMAGES)
     other = tokens[torch.tensor([1, 0])]
-    swapped = swap_holistic(tokens, other)
-    assert torch.equal(swapped.segment(0), other.segment(0))
+    swapped = tokens.with_segment("holistic", other)
     assert torch.equal(swapped.segment(1), tokens.segment(1))
     assert not torch.equal(tokenizer.decode(swapped), tokenizer.decode(tokens))
-    assert torch.equal(swap_holistic(swapped, tokens).ids, tokens.ids)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="got 2 and 1 images"):
-        swap_holistic(tokens, tokens[0])
 
 
 def test_the_last_patch_tokens_have_no_influence() -> None:

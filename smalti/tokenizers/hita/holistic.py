@@ -1,9 +1,7 @@
-"""How holistic tokens are taken from an image and put back into it (arXiv 2507.02358), and swapping them.
+"""How holistic tokens are taken from an image and put back into it (arXiv 2507.02358).
 
 Shape suffixes: B batch, n holistic tokens, m foundation tokens, F their width, h w patch grid, L sequence, D width.
 """
-
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -12,27 +10,9 @@ from torch import Tensor, nn
 from smalti.nn.positions import resample_positions
 from smalti.nn.vit import SwiGLU
 from smalti.tokenizers.hita.config import HitaTokenizerConfig
-from smalti.tokens import Tokens
 
 FOUNDATION_GRID = 16
 """Side of the grid of foundation features that are predicted: DINOv2's patches of 14 pixels at 224."""
-
-
-def swap_holistic(tokens: Tokens, style: Tokens) -> Tokens:
-    """The patch tokens of `tokens` behind the holistic tokens of `style`, image by image.
-
-    Decoded: the content of the one, meant to have the global look of the other (the paper's style transfer; its authors
-    published no code for it). In-painting is the same with the patches of a masked image and the holistic tokens of an
-    intact one.
-    Errors: ValueError for tokens of another layout or number of images, or not whole.
-    """
-    if tokens.layout != style.layout or len(tokens) != len(style):
-        raise ValueError(
-            f"swap_holistic needs two batches of equal layout and size, got {len(tokens)} and {len(style)} images "
-            f"with segments {tokens.layout.segments} and {style.layout.segments}"
-        )
-    parts = (style.segment(0), tokens.segment(1).flatten(1))
-    return replace(tokens, ids=torch.cat(parts, dim=1))
 
 
 class Attention(nn.Module):
