@@ -12,8 +12,13 @@ import torch
 from torch import Tensor
 
 from smalti.generators.base import Condition
-from smalti.generators.mixture import Mixable, Mixture, MixtureConfig
+from smalti.generators.llamagen.model import LlamaGenGenerator
+from smalti.generators.llamagen.objective import LlamaGenObjective, LlamaGenObjectiveConfig
+from smalti.nn.losses import Losses
+from smalti.nn.mixture import Mixable, Mixture, MixtureConfig
 from tests.tiny.flextok import WITH_TEXT, captions, flexar_objective, tiny_flexar
+from tests.tiny.generators import texts
+from tests.tiny.llamagen import TEXT, tiny_llamagen_generator
 
 
 @dataclass
@@ -26,6 +31,12 @@ class Family:
     vocab: int
 
 
+def llamagen_objective(model: LlamaGenGenerator, **mixture: Any) -> LlamaGenObjective:
+    """Half of the conditions dropped."""
+    config = LlamaGenObjectiveConfig(condition_dropout=0.5, mixture=MixtureConfig(**mixture))
+    return LlamaGenObjective(model, None, config)
+
+
 FAMILIES: dict[str, Callable[[], Family]] = {
     "flextok": lambda: Family(tiny_flexar(), Condition.of_classes([1, 4]), flexar_objective, 120),
     "flextok text rotary": lambda: Family(
@@ -34,6 +45,8 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "flextok sincos": lambda: Family(
         tiny_flexar(positions="sincos"), Condition.of_classes([1, -1]), flexar_objective, 120
     ),
+    "llamagen": lambda: Family(tiny_llamagen_generator(), Condition.of_classes([1, 4]), llamagen_objective, 64),
+    "llamagen text": lambda: Family(tiny_llamagen_generator(**TEXT), texts(6)([0, 1]), llamagen_objective, 64),
 }
 
 
@@ -61,20 +74,23 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def losses_of(family: Family, **weights: Any) -> Losses:
+    """Of one training step, with the same draws whatever the weights."""
+    objective = family.objective(family.model, **weights).train()
+    torch.manual_seed(7)
+    return objective((ids_of(family), family.condition), 3, rng())
+
+
 def test_the_default_is_the_familys_own_loss(family: Family) -> None:
-    """Bit for bit, with the same draws; and a mixture of weight 1 / 0 / 0 adds nothing."""
-    ids = ids_of(family)
-    plain, named = (
-        family.objective(family.model, **weights).train() for weights in ({}, {"next": 1, "masked": 0, "next_all": 0})
-    )
-    assert plain.helpers is None and named.helpers is None
-    losses = [objective((ids, family.condition), 3, rng()).total for objective in (plain, named)]
-    assert torch.equal(*losses)
-    mixed = family.objective(family.model, masked=1e-9).train()
-    state = rng()
-    total = mixed((ids, family.condition), 3, state)
-    assert torch.equal(total.parts["cross_entropy"], plain((ids, family.condition), 3, rng()).total)
-    assert not torch.equal(state.get_state(), rng().get_state())
+    """Bit for bit: without the terms, with their weights at 1 / 0 / 0, and as a part of any mixture."""
+    plain = losses_of(family)
+    assert family.objective(family.model).helpers is None and set(plain.parts) == {"cross_entropy", "accuracy"}
+    assert torch.equal(losses_of(family, next=1, masked=0, next_all=0).total, plain.total)
+    assert torch.equal(losses_of(family, next=3.0, masked=2.0, next_all=1.0).parts["cross_entropy"], plain.total)
+    terms = Mixture(MixtureConfig(), length=family.model.layout.length, width=family.model.config.width)
+    hidden = torch.zeros(1)
+    total, parts = terms(family.model, plain.total, hidden, (ids_of(family), family.condition), 3, rng())
+    assert torch.equal(total, plain.total) and not parts and not list(terms.parameters())
 
 
 def test_the_terms_add_up(family: Family) -> None:
@@ -118,7 +134,7 @@ def test_the_masked_loss_is_that_of_the_hidden_tokens(family: Family) -> None:
     with torch.no_grad():
         loss = helpers.masked(family.model, ids, family.condition, 0, rng(2))
         h = family.model.hidden(ids, family.condition, masked=masked, mask=helpers.mask)
-        logprobs = family.model.logits(h).log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+        logprobs = family.model.logits_of(h).log_softmax(-1).gather(-1, ids[..., None])[..., 0]
     assert torch.allclose(loss, -logprobs[masked].mean(), atol=1e-5)
 
 
@@ -132,7 +148,7 @@ def test_next_all_predicts_the_rest_from_the_past(family: Family) -> None:
             h = family.model.hidden(ids, family.condition)
             loss = helpers.next_all(family.model, h, ids, step)
             each = [
-                -family.model.logits(h[:, k : k + 1] + helpers.queries[k:]).log_softmax(-1)
+                -family.model.logits_of(h[:, k : k + 1] + helpers.queries[k:]).log_softmax(-1)
                 .gather(-1, ids[:, k:, None]).mean()
                 for k in range(length)
             ]  # fmt: skip
@@ -169,6 +185,13 @@ def test_shares_are_spread_evenly() -> None:
     assert set(counts) == set(range(1, 11))
     assert all(abs(counts.count(n) - 100) < 8 for n in range(2, 10))
     assert helpers.hide(ids, 0, rng(1)).tolist() != helpers.hide(ids, 0, rng(2)).tolist()
+
+
+def test_weights_of_images_and_further_terms_do_not_go_together() -> None:
+    family = FAMILIES["llamagen"]()
+    objective = family.objective(family.model, masked=1.0)
+    with pytest.raises(ValueError, match="leave out the weights of images"):
+        objective((ids_of(family), family.condition, torch.ones(2)), 0, rng())
 
 
 def test_impossible_settings_are_refused() -> None:

@@ -11,8 +11,8 @@ from smalti.generators.base import Condition
 from smalti.generators.flextok.config import FlexARConfig, NormConfig
 from smalti.generators.flextok.model import FlexARGenerator
 from smalti.generators.flextok.objective import FlexARObjective, FlexARObjectiveConfig
-from smalti.generators.mixture import MixtureConfig
 from smalti.nn.kl_autoencoder import KLAutoencoderConfig
+from smalti.nn.mixture import MixtureConfig
 from smalti.tokenizers.flextok.config import FlexTokConfig, FlexTokDecode, StackConfig
 from smalti.tokenizers.flextok.model import FlexTokTokenizer
 from smalti.tokenizers.flextok.objective import FlexTokObjective, FlexTokObjectiveConfig

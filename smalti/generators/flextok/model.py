@@ -129,7 +129,11 @@ class FlexARGenerator(Generator):
     def forward(self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None) -> Categorical:
         """Logits of all given tokens, [1, B, L, V]; tokens may be a prefix."""
         assert tokens.ids is not None
-        return Categorical(self.logits(self.hidden(tokens.ids, condition))[None])
+        return Categorical(self.logits(tokens.ids, condition)[None])
+
+    def logits(self, ids_BL: Tensor, condition: Condition) -> Tensor:
+        """Teacher-forced logits float32 [B, L, V] of the first L tokens."""
+        return self.logits_of(self.hidden(ids_BL, condition))
 
     def hidden(
         self, ids_BL: Tensor, condition: Condition, *, masked: Tensor | None = None, mask: Tensor | None = None
@@ -137,7 +141,7 @@ class FlexARGenerator(Generator):
         """[B, L, D] behind the blocks: entry i predicts token i and has seen the condition and tokens 0..i - 1.
 
         With `masked` bool [B, L] the inputs of those tokens are the embedding `mask` [D], and every entry sees all
-        other inputs, also later ones: for the masked term of `smalti.generators.mixture`.
+        other inputs, also later ones: for the masked term of `smalti.nn.mixture`.
         """
         x_BLD = self._inputs(ids_BL[:, :-1], condition.classes)
         if masked is not None:
@@ -152,7 +156,7 @@ class FlexARGenerator(Generator):
             x_BLD = block(x_BLD, text=text, text_mask=text_mask, rotary=rotary, causal=masked is None)
         return x_BLD
 
-    def logits(self, h_BnD: Tensor) -> Tensor:
+    def logits_of(self, h_BnD: Tensor) -> Tensor:
         """float32 [B, n, V] from what `hidden` gives."""
         return self.head(self.head_norm(self.norm(h_BnD))).float()
 
@@ -217,7 +221,7 @@ class FlexARGenerator(Generator):
                 layer=i,
             )
         state.cache.advance(count)
-        return Categorical(self.logits(h_RnD[:, -1:]).unflatten(0, (state.branches, -1)))
+        return Categorical(self.logits_of(h_RnD[:, -1:]).unflatten(0, (state.branches, -1)))
 
     def accept(self, state: FlexARState, choice: Choice) -> None:
         """The chosen token is the next input of every branch."""

@@ -1,7 +1,7 @@
 """Training objective of FlexAR: cross entropy of the next token, with the condition left out for some images.
 
 The authors released no training code; their public parts hold the dropout of classes and texts, the rest is the
-standard loss. Further terms: `smalti.generators.mixture`.
+standard loss. Further terms: `smalti.nn.mixture`.
 
 Shape suffixes: B batch, L tokens, T text tokens, F text features.
 """
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from smalti.generators.base import Condition
 from smalti.generators.flextok.model import FlexARGenerator
-from smalti.generators.mixture import MixtureConfig, mixture_of
 from smalti.nn.losses import Losses
+from smalti.nn.mixture import MixtureConfig, mixture_of
 from smalti.tokenizers.base import Tokenizer
 
 
@@ -57,7 +57,7 @@ class FlexARObjective(nn.Module):
         if self.config.condition_dropout and self.training:
             condition = dropped(condition, self.config.condition_dropout, rng)
         hidden_BLD = self.model.hidden(ids_BL, condition)
-        logits_BLV = self.model.logits(hidden_BLD)
+        logits_BLV = self.model.logits_of(hidden_BLD)
         loss = F.cross_entropy(logits_BLV.flatten(0, 1), ids_BL.flatten(), label_smoothing=self.config.label_smoothing)
         parts = {"cross_entropy": loss.detach(), "accuracy": (logits_BLV.argmax(-1) == ids_BL).float().mean()}
         if self.helpers is None:

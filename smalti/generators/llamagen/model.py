@@ -113,15 +113,33 @@ class LlamaGenGenerator(Generator):
 
     def logits(self, ids_BL: Tensor, condition: Condition) -> Tensor:
         """Teacher-forced logits float32 [B, L, V] of the first L tokens."""
+        return self.logits_of(self.hidden(ids_BL, condition))
+
+    def logits_of(self, h_BnD: Tensor) -> Tensor:
+        """float32 [B, n, V] from what `hidden` gives."""
+        return self.head(self.norm(h_BnD)).float()
+
+    def hidden(
+        self, ids_BL: Tensor, condition: Condition, *, masked: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """[B, L, D] behind the blocks: entry i predicts token i and has seen the condition and tokens 0..i - 1.
+
+        With `masked` bool [B, L] the inputs of those tokens are the embedding `mask` [D], and every entry sees all
+        other inputs, also later ones: for the masked term of `smalti.nn.mixture`.
+        """
         prefix = self._prefix(condition)
         count = prefix.tokens_RTD.shape[1]
-        x_BnD = self.dropout(torch.cat([prefix.tokens_RTD, self.token_embedding(ids_BL[:, :-1])], dim=1))
+        fed_BnD = self.token_embedding(ids_BL[:, :-1])
+        if masked is not None:
+            assert mask is not None
+            fed_BnD = torch.where(masked[:, :-1, None], mask.to(fed_BnD.dtype), fed_BnD)
+        x_BnD = self.dropout(torch.cat([prefix.tokens_RTD, fed_BnD], dim=1))
         length = x_BnD.shape[1]
         rotations = self._rotations(count, x_BnD.device)[:length]
-        mask = _causal(prefix, length)
+        seen, causal = _causal(prefix, length) if masked is None else _all(prefix, length), masked is None
         for block in self.blocks:
-            x_BnD = block(x_BnD, rotations_np=rotations, mask=mask, causal=mask is None)
-        return self.head(self.norm(x_BnD[:, count - 1 :])).float()
+            x_BnD = block(x_BnD, rotations_np=rotations, mask=seen, causal=causal and seen is None)
+        return x_BnD[:, count - 1 :]
 
     def forward(self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None) -> Categorical:
         """Logits of all given tokens, [1, B, L, V]."""
@@ -179,8 +197,7 @@ class LlamaGenGenerator(Generator):
             )
         state.cache.advance(end - begin)
         state.mask = None
-        logits_RnV = self.head(self.norm(x_RnD[:, -1:])).float()
-        return Categorical(logits_RnV.unflatten(0, (state.rows, -1)))
+        return Categorical(self.logits_of(x_RnD[:, -1:]).unflatten(0, (state.rows, -1)))
 
     def unguide(self, state: LlamaGenState) -> bool:
         """Keeps the conditional rows."""
@@ -205,3 +222,10 @@ def _causal(prefix: Prefix, length: int) -> Tensor | None:
         return None
     ones = torch.ones(length, length, dtype=torch.bool, device=prefix.tokens_RTD.device)
     return prefix.hide_padding(ones.tril())
+
+
+def _all(prefix: Prefix, length: int) -> Tensor | None:
+    """bool [R, 1, length, length]: every token sees every other but padding; None without padding."""
+    if prefix.seen_RT is None:
+        return None
+    return prefix.hide_padding(torch.ones(length, length, dtype=torch.bool, device=prefix.tokens_RTD.device))

@@ -12,13 +12,11 @@ Shape suffixes: B batch, L tokens, n tokens of a term, D width, V codes.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from smalti.generators.base import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +49,10 @@ class MixtureConfig:
 
 
 class Mixable(Protocol):
-    """What the terms need of a generator."""
+    """What the terms need of a generator; the condition is passed on to it as it is."""
 
     def hidden(
-        self, ids_BL: Tensor, condition: Condition, *, masked: Tensor | None = None, mask: Tensor | None = None
+        self, ids_BL: Tensor, condition: Any, *, masked: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         """[B, L, D]: entry i is what the head predicts token i from; it has seen tokens 0..i - 1.
 
@@ -63,7 +61,7 @@ class Mixable(Protocol):
         """
         ...
 
-    def logits(self, h_BnD: Tensor) -> Tensor:
+    def logits_of(self, h_BnD: Tensor) -> Tensor:
         """float32 [B, n, V] from hidden states."""
         ...
 
@@ -84,7 +82,7 @@ class Mixture(nn.Module):
         model: Mixable,
         own: Tensor,
         hidden_BLD: Tensor,
-        batch: tuple[Tensor, Condition],
+        batch: tuple[Tensor, Any],
         step: int,
         rng: torch.Generator,
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -103,13 +101,13 @@ class Mixture(nn.Module):
             total = total + config.next_all * parts["next_all"]
         return total, {name: part.detach() for name, part in parts.items()}
 
-    def masked(self, model: Mixable, ids_BL: Tensor, condition: Condition, step: int, rng: torch.Generator) -> Tensor:
+    def masked(self, model: Mixable, ids_BL: Tensor, condition: Any, step: int, rng: torch.Generator) -> Tensor:
         """Mean cross entropy of the hidden tokens."""
         places_Bn = self.hide(ids_BL, step, rng)
         masked_BL = torch.zeros_like(ids_BL, dtype=torch.bool).scatter(1, places_Bn, True)
         h_BLD = model.hidden(ids_BL, condition, masked=masked_BL, mask=self.mask)
         h_BnD = h_BLD.gather(1, places_Bn[..., None].expand(-1, -1, h_BLD.shape[-1]))
-        return _cross_entropy(model.logits(h_BnD), ids_BL.gather(1, places_Bn))
+        return _cross_entropy(model.logits_of(h_BnD), ids_BL.gather(1, places_Bn))
 
     def hide(self, ids_BL: Tensor, step: int, rng: torch.Generator) -> Tensor:
         """int64 [B, n]: places to hide, as many in every image of a step."""
@@ -123,7 +121,7 @@ class Mixture(nn.Module):
         length = ids_BL.shape[1]
         k = int(_spread(step, 1) * length)
         h_BnD = hidden_BLD[:, k : k + 1] + self.queries[k:length].to(hidden_BLD.dtype)
-        return _cross_entropy(model.logits(h_BnD), ids_BL[:, k:])
+        return _cross_entropy(model.logits_of(h_BnD), ids_BL[:, k:])
 
 
 def mixture_of(config: MixtureConfig, *, length: int, width: int) -> Mixture | None:
