@@ -41,9 +41,10 @@ def best(state: Mapping[str, Tensor], path: Path, role: Role | None = None) -> E
     Errors: WeightsError if none fits, or several that differ in more than their training.
     """
     found = fitting(state, role=role)
-    named = [e for e in found if isinstance(e.source, HubFile) and Path(e.source.file).name == path.name]
-    if len(named) == 1:
-        return named[0]
+    for parts in (99, 1):  # by the path it is published under, or by its name alone
+        named = [e for e in found if isinstance(e.source, HubFile) and _ends(path, e.source.file, parts)]
+        if len(named) == 1:
+            return named[0]
     if not found and role is not None and (others := fitting(state)):
         raise keymap.WeightsError(f"{path} is a {others[0].role} file ({others[0].name}), you asked for a {role}")
     if not found:
@@ -53,13 +54,20 @@ def best(state: Mapping[str, Tensor], path: Path, role: Role | None = None) -> E
             f"{path} fits no {role or 'model'} known here ({len(state)} tensors, such as {example!r}; families: "
             f"{', '.join(known)}): pass like='var/d16' to see what differs from a model, or config= for other sizes"
         )
-    if len({(e.role, e.family, e.config) for e in found}) > 1:
+    found = named or found
+    if len({(e.role, e.family, e.config, e.tokenizer) for e in found}) > 1:
         names = [e.name for e in found]
         raise keymap.WeightsError(
             f"{path} fits {' and '.join(names)}, which have the same keys and shapes: "
             f"say which, {' or '.join(f'like={name!r}' for name in names)}"
         )
     return found[0]
+
+
+def _ends(path: Path, published: str, parts: int) -> bool:
+    """True if the last parts of a published path, at most so many, are those of `path`."""
+    last = Path(published).parts[-parts:]
+    return path.parts[-len(last) :] == last
 
 
 def cause(state: Mapping[str, Tensor], entry: Entry) -> str:
