@@ -226,7 +226,7 @@ def _tokenizer_entry(entry: Entry, path: Path, tokenizer: str | Path | None) -> 
     if published is not None:
         source = published.source
         beside = path.parent / Path(source.file).name if isinstance(source, HubFile) else None
-        if isinstance(entry.source, LocalFile) and beside is not None and beside.is_file():
+        if isinstance(entry.source, LocalFile) and beside not in (None, path) and beside.is_file():
             return replace(published, name=str(beside), source=LocalFile(path=beside))
         return published
     for place in _places(entry, path):
