@@ -32,8 +32,8 @@ class Noise:
         """Seeds `seed`, `seed + 1`, ... for `count` images: image i of seed s equals image 0 of seed s + i."""
         return cls(range(seed, seed + count), device)
 
-    def _generators(self, step: int) -> list[np.random.Generator]:
-        return [np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step])) for seed in self.seeds]
+    def _generators(self, step: int, stream: int = 0) -> list[np.random.Generator]:
+        return [np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, stream, step])) for seed in self.seeds]
 
     def uniform(self, step: int, shape: tuple[int, ...]) -> Tensor:
         """float32 [B, *shape], uniform in [0, 1)."""
@@ -45,9 +45,9 @@ class Noise:
         rows = np.stack([g.standard_normal(shape, dtype=np.float32) for g in self._generators(step)])
         return torch.from_numpy(rows).to(self.device)
 
-    def gumbel(self, step: int, shape: tuple[int, ...]) -> Tensor:
-        """float32 [B, *shape], standard Gumbel: -log(Exp(1))."""
-        rows = np.stack([g.standard_exponential(shape, dtype=np.float32) for g in self._generators(step)])
+    def gumbel(self, step: int, shape: tuple[int, ...], *, stream: int = 0) -> Tensor:
+        """float32 [B, *shape], standard Gumbel: -log(Exp(1)). Another `stream` is independent of all other draws."""
+        rows = np.stack([g.standard_exponential(shape, dtype=np.float32) for g in self._generators(step, stream)])
         return -torch.from_numpy(rows).clamp_min(1e-30).log().to(self.device)
 
     def categorical(self, probs_BnV: Tensor, step: int) -> Tensor:

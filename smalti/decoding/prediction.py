@@ -37,13 +37,22 @@ class Categorical:
 
     def draw(self, guidance: Guidance, sampling: Sampling, noise: Noise, *, step: int, steps: int) -> Choice:
         """Ids with their log-probabilities; with `sampling.soft` also the mixture weights over the codes."""
-        logits_BnV = sampling.filter(self.guided(guidance, step, steps), step)
-        logprobs_BnV = logits_BnV.log_softmax(dim=-1)
-        greedy = sampling.is_greedy(step)
-        ids_Bn = logits_BnV.argmax(dim=-1) if greedy else noise.categorical(logprobs_BnV.exp(), step)
-        soft = _soft(logits_BnV, noise, step / (steps - 1) if steps > 1 else 1.0, step) if sampling.soft else None
+        logits_BnV = self.guided(guidance, step, steps)
+        ids_Bn, logprobs_BnV = _drawn(logits_BnV, sampling, noise, step)
         logprobs_Bn = logprobs_BnV.gather(-1, ids_Bn[..., None])[..., 0]
-        return Choice(ids=soft.argmax(dim=-1) if soft is not None else ids_Bn, logprobs=logprobs_Bn, soft=soft)
+        if not sampling.soft:
+            return Choice(ids=ids_Bn, logprobs=logprobs_Bn)
+        soft = _soft(sampling.filter(logits_BnV, step), noise, step / (steps - 1) if steps > 1 else 1.0, step)
+        return Choice(ids=soft.argmax(dim=-1), logprobs=logprobs_Bn, soft=soft)
+
+
+def _drawn(logits_BnV: Tensor, sampling: Sampling, noise: Noise, step: int) -> tuple[Tensor, Tensor]:
+    """Ids int64 [B, n], and the log-probabilities [B, n, V] they were drawn from."""
+    filtered_BnV = sampling.filter(logits_BnV, step)
+    logprobs_BnV = filtered_BnV.log_softmax(dim=-1)
+    if sampling.is_greedy(step):
+        return filtered_BnV.argmax(dim=-1), logprobs_BnV
+    return noise.categorical(logprobs_BnV.exp(), step), logprobs_BnV
 
 
 def _soft(logits_BnV: Tensor, noise: Noise, ratio: float, step: int) -> Tensor:
@@ -55,39 +64,45 @@ def _soft(logits_BnV: Tensor, noise: Noise, ratio: float, step: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Confident:
-    """Distribution over codes at all positions, of which the surest `count` are decided (MaskGIT, arXiv 2202.04200).
+    """Distribution over codes at the open positions; the surest `count` are decided (MaskGIT, arXiv 2202.04200).
 
-    A position's confidence is the guided logit of the code drawn there. Positions whose id is known count as decided
-    first: they cost no draw and leave the others the more steps.
+    Every open position draws a code. Its confidence is the code's guided logit; at a temperature T above 0 it is
+    logit / T + Gumbel noise, so that the positions, too, are drawn (TiTok's rule, arXiv 2406.07550: noise of the same
+    size on both). Known positions are decided first: they need no draw and leave the others the more steps.
+
+    Shape suffixes: m open positions, n decided ones.
     """
 
-    logits_RBLV: Tensor
-    """float32 [R, B, L, V], one row block per branch."""
-    ids_BL: Tensor
-    """int64 [B, L]: what is decided or known; -1 elsewhere."""
-    counted_BL: Tensor
-    """bool [B, L]: positions that earlier steps decided."""
+    logits_RBmV: Tensor
+    """float32 [R, B, m, V], one row block per branch."""
+    positions_Bm: Tensor
+    """int64 [B, m]: places of the open positions in the sequence."""
+    ids_Bm: Tensor
+    """int64 [B, m]: what is known there; -1 elsewhere."""
     count: int
-    """Positions to decide."""
+    """n, at most m."""
 
     def guided(self, guidance: Guidance, step: int, steps: int) -> Tensor:
-        """Guided logits [B, L, V]."""
-        return guidance.apply(self.logits_RBLV, step, steps)
+        """Guided logits [B, m, V]."""
+        return guidance.apply(self.logits_RBmV, step, steps)
 
     def draw(self, guidance: Guidance, sampling: Sampling, noise: Noise, *, step: int, steps: int) -> Choice:
         """Ids [B, n] and their positions [B, n]."""
-        logits_BLV = self.guided(guidance, step, steps)
-        drawn = Categorical(logits_BLV[None]).draw(Guidance(), sampling, noise, step=step, steps=steps)
-        assert drawn.ids is not None and drawn.logprobs is not None
-        known_BL = self.ids_BL >= 0
-        ids_BL = torch.where(known_BL, self.ids_BL, drawn.ids)
-        sure_BL = logits_BLV.gather(-1, ids_BL[..., None])[..., 0].float()
-        sure_BL = sure_BL.masked_fill(known_BL, torch.inf).masked_fill(self.counted_BL, -torch.inf)
-        positions_Bn = sure_BL.argsort(dim=-1, descending=True, stable=True)[:, : self.count]
+        logits_BmV = self.guided(guidance, step, steps)
+        ids_Bm, logprobs_BmV = _drawn(logits_BmV, sampling, noise, step)
+        known_Bm = self.ids_Bm >= 0
+        ids_Bm = torch.where(known_Bm, self.ids_Bm, ids_Bm)
+        sure_Bm = logits_BmV.gather(-1, ids_Bm[..., None])[..., 0].float()
+        if not sampling.is_greedy(step):
+            gumbel_Bm = noise.gumbel(step, (ids_Bm.shape[1],), stream=1)
+            sure_Bm = sure_Bm / sampling.temperature_at(step) + gumbel_Bm
+        sure_Bm = sure_Bm.masked_fill(known_Bm, torch.inf)
+        chosen_Bn = sure_Bm.argsort(dim=-1, descending=True, stable=True)[:, : self.count]
+        logprobs_Bm = logprobs_BmV.gather(-1, ids_Bm[..., None])[..., 0]
         return Choice(
-            ids=ids_BL.gather(1, positions_Bn),
-            logprobs=drawn.logprobs.gather(1, positions_Bn),
-            positions=positions_Bn,
+            ids=ids_Bm.gather(1, chosen_Bn),
+            logprobs=logprobs_Bm.gather(1, chosen_Bn),
+            positions=self.positions_Bm.gather(1, chosen_Bn),
         )
 
 

@@ -57,9 +57,13 @@ class Sampling:
             raise ValueError(f"sampling {name} has {len(value)} values, one per step; step {step} has none")
         return value[step]
 
+    def temperature_at(self, step: int) -> float:
+        """What the logits of a step are divided by."""
+        return self._at("temperature", step)
+
     def is_greedy(self, step: int) -> bool:
         """True if the step takes the most likely code."""
-        return self._at("temperature", step) == 0 or self._at("top_k", step) == 1
+        return self.temperature_at(step) == 0 or self._at("top_k", step) == 1
 
     def filter(self, logits_BnV: Tensor, step: int) -> Tensor:
         """Float logits with the codes that must not be drawn at -inf, divided by the temperature."""
