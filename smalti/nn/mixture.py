@@ -69,13 +69,14 @@ class Mixable(Protocol):
 class Mixture(nn.Module):
     """The further terms, and the weights they learn: the `helpers` of an objective, left behind after training."""
 
-    def __init__(self, config: MixtureConfig, *, length: int, width: int) -> None:
+    def __init__(self, config: MixtureConfig, *, length: int, width: int, state_width: int | None = None) -> None:
+        """`width` is that of an embedded token, `state_width` that of a hidden state; None = the same."""
         super().__init__()
         self.config = config
         if config.masked:
             self.mask = nn.Parameter(torch.randn(width) * 0.02)
         if config.next_all:
-            self.queries = nn.Parameter(torch.randn(length, width) * 0.02)
+            self.queries = nn.Parameter(torch.randn(length, state_width or width) * 0.02)
 
     def forward(
         self,
@@ -124,9 +125,9 @@ class Mixture(nn.Module):
         return _cross_entropy(model.logits_of(h_BnD), ids_BL[:, k:])
 
 
-def mixture_of(config: MixtureConfig, *, length: int, width: int) -> Mixture | None:
+def mixture_of(config: MixtureConfig, *, length: int, width: int, state_width: int | None = None) -> Mixture | None:
     """The terms, or None where the family's own loss is all."""
-    return Mixture(config, length=length, width=width) if config.active else None
+    return Mixture(config, length=length, width=width, state_width=state_width) if config.active else None
 
 
 def _cross_entropy(logits_BnV: Tensor, ids_Bn: Tensor) -> Tensor:

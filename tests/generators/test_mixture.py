@@ -14,11 +14,14 @@ from torch import Tensor
 from smalti.generators.base import Condition
 from smalti.generators.llamagen.model import LlamaGenGenerator
 from smalti.generators.llamagen.objective import LlamaGenObjective, LlamaGenObjectiveConfig
+from smalti.generators.nar.model import NARGenerator
+from smalti.generators.nar.objective import NARObjective, NARObjectiveConfig
 from smalti.nn.losses import Losses
 from smalti.nn.mixture import Mixable, Mixture, MixtureConfig
 from tests.tiny.flextok import WITH_TEXT, captions, flexar_objective, tiny_flexar
 from tests.tiny.generators import texts
 from tests.tiny.llamagen import TEXT, tiny_llamagen_generator
+from tests.tiny.nar import CLIP, tiny_nar
 
 
 @dataclass
@@ -37,6 +40,11 @@ def llamagen_objective(model: LlamaGenGenerator, **mixture: Any) -> LlamaGenObje
     return LlamaGenObjective(model, None, config)
 
 
+def nar_objective(model: NARGenerator, **mixture: Any) -> NARObjective:
+    """Half of the conditions dropped."""
+    return NARObjective(model, None, NARObjectiveConfig(condition_dropout=0.5, mixture=MixtureConfig(**mixture)))
+
+
 FAMILIES: dict[str, Callable[[], Family]] = {
     "flextok": lambda: Family(tiny_flexar(), Condition.of_classes([1, 4]), flexar_objective, 120),
     "flextok text rotary": lambda: Family(
@@ -47,6 +55,9 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     ),
     "llamagen": lambda: Family(tiny_llamagen_generator(), Condition.of_classes([1, 4]), llamagen_objective, 64),
     "llamagen text": lambda: Family(tiny_llamagen_generator(**TEXT), texts(6)([0, 1]), llamagen_objective, 64),
+    "nar": lambda: Family(tiny_nar(), Condition.of_classes([1, 4]), nar_objective, 64),
+    "nar text": lambda: Family(tiny_nar(**TEXT), texts(6)([0, 1]), nar_objective, 64),
+    "nar clip": lambda: Family(tiny_nar(**CLIP), Condition.of_classes([1, 4]), nar_objective, 32),
 }
 
 

@@ -38,27 +38,20 @@ def layout_of(grid: tuple[int, ...]) -> TokenLayout:
 @pytest.mark.parametrize("grid", [(2, 2), (4, 4), (3, 5), (2, 4, 4), (4, 2, 3), (5,)])
 def test_every_token_is_predicted_by_its_neighbors(grid: tuple[int, ...]) -> None:
     """One step back along every axis that has one; all of them are decided in the step before."""
-    schedule = neighbor(layout_of(grid))
-    tables = Neighbors.of(grid, schedule)
-    places = layout_of(grid).coordinates(0).tolist()
-    for position, place in enumerate(places):
-        slot = int((tables.order == position).nonzero())
-        previous = schedule[int(tables.step[position]) - 1].positions if sum(place) else None
-        predictors = 0
-        for i, axis in enumerate(reversed(range(len(grid)))):
-            row, near = int(tables.whole.rows[i, position]), int(tables.stepwise.rows[i, slot])
+    tables = Neighbors.of(grid, neighbor(layout_of(grid)))
+    places = layout_of(grid).coordinates(0)[tables.order].tolist()
+    assert torch.equal(tables.order[tables.rank], torch.arange(len(places)))
+    for token, place in enumerate(places):
+        rows = tables.rows[:, token].tolist()
+        for axis, row in zip(reversed(range(len(grid))), rows, strict=True):
             if not sum(place):
-                assert (row, near) == (1, 1), "the condition predicts the first token with every head"
+                assert row == 1, "the condition predicts the first token with every head"
             elif place[axis]:
-                before = [n - (j == axis) for j, n in enumerate(place)]
-                assert previous is not None
-                assert places[row - 2] == before and places[int(previous[near - 1])] == before
+                assert places[row - 2] == [n - (j == axis) for j, n in enumerate(place)]
+                assert tables.step[row - 2] == tables.step[token] - 1
             else:
-                assert (row, near) == (0, 0), "nobody"
-            predictors += row > 0
-        assert (
-            float(tables.whole.share[position]) == float(tables.stepwise.share[slot]) == pytest.approx(1 / predictors)
-        )
+                assert row == 0, "nobody"
+        assert float(tables.share[token]) == pytest.approx(1 / sum(row > 0 for row in rows))
 
 
 def test_logits_are_the_mean_of_the_heads() -> None:
@@ -66,7 +59,12 @@ def test_logits_are_the_mean_of_the_heads() -> None:
     model, ids = tiny_nar(), torch.randint(64, (2, 16), generator=torch.Generator().manual_seed(0))
     condition = Condition.of_classes([0, 1])
     with torch.no_grad():
-        right, below = (head(h) for head, h in zip(model.heads, model.hidden(ids, condition), strict=True))
+        tables = model.neighbors
+        states = model.states(ids[:, tables.order], condition)
+        right, below = (
+            torch.cat([head(h)[:, :1], head(h)[:, 1:][:, tables.rank]], dim=1)
+            for head, h in zip(model.heads, states, strict=True)
+        )
         got = model(Tokens(layout=model.layout, ids=ids), condition).logits_RBnV[0].unflatten(1, (4, 4))
     assert torch.allclose(got[:, 0, 0], (right[:, 0] + below[:, 0]) / 2, atol=1e-5)
     right, below = (part[:, 1:].unflatten(1, (4, 4)) for part in (right, below))

@@ -53,8 +53,9 @@ def replay(case: Case, model: NARGenerator, condition: Condition, heads: list[st
     ids, tables = case.input("idx"), model.neighbors
     case.equal("decode_order", tables.order)
     with torch.no_grad():
-        for name, head, hidden in zip(heads, model.heads, model.hidden(ids, condition), strict=True):
-            case.close(f"tf_logits_{name}", head(hidden))
+        in_sequence = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + tables.rank])
+        for name, head, states in zip(heads, model.heads, model.states(ids[:, tables.order], condition), strict=True):
+            case.close(f"tf_logits_{name}", head(states[:, in_sequence]))
         case.close("tf_logits", model(Tokens(layout=model.layout, ids=ids), condition).logits_RBnV[0])
         losses = NARObjective(model).eval()((ids, condition), 0, torch.Generator())
     case.close("tf_loss", losses.total)
@@ -68,8 +69,7 @@ def replay(case: Case, model: NARGenerator, condition: Condition, heads: list[st
                 values = partial.values
         case.equal(match[0], values)
         stepwise = torch.cat(logits, dim=1)
-        in_order = torch.empty_like(stepwise).index_copy_(1, tables.order, stepwise)
-        case.close(match[0].replace(".ids", ".logits"), in_order, GENERATED)
+        case.close(match[0].replace(".ids", ".logits"), stepwise[:, tables.rank], GENERATED)
 
 
 def replay_image(case: Case, model: NARGenerator, condition: Condition) -> None:
@@ -77,8 +77,8 @@ def replay_image(case: Case, model: NARGenerator, condition: Condition) -> None:
     tables, count = model.neighbors, case.config["args"]["cls_token_num"]
     assert model.rotations is not None
     case.close("rope_table", torch.view_as_real(model.rotations))
-    case.equal("decode_step_of_token", tables.step)
-    case.equal("proximity_mask", proximity(count, tables.step).long())
+    case.equal("decode_step_of_token", tables.step[tables.rank])
+    case.equal("proximity_mask", proximity(count, tables.step[tables.rank]).long())
     replay(case, model, condition, ["right", "below"])
 
 
@@ -97,7 +97,7 @@ def replay_nar_t2i(case: Case) -> None:
 def replay_nar_video_ar(case: Case) -> None:
     """Clips of classes."""
     model = generator_of(case)
-    case.equal("diagonal_mask", proximity(1, model.neighbors.step).long())
+    case.equal("diagonal_mask", proximity(1, model.neighbors.step[model.neighbors.rank]).long())
     replay(case, model, Condition.of_classes(case.input("cond")), ["R", "D", "B"])
 
 

@@ -1,7 +1,7 @@
 """NAR's next-neighbor transformer (arXiv 2503.10696; ThisisBillhe/NAR, MIT) for images and clips.
 
 Shape suffixes: R rows (branches x batch), B batch, T condition tokens, L grid tokens, n tokens of a pass, m tokens of a
-step, A axes of the grid, last axis first, D width, V codes, p pairs of channels.
+step, D width, E width times number of heads (axes of the grid, last axis first), V codes, p pairs of channels.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from smalti.decoding.prediction import Categorical
 from smalti.decoding.schedules import Schedule, neighbor
 from smalti.generators.base import Condition, Generator
 from smalti.generators.nar.config import NARConfig
-from smalti.generators.nar.neighbors import Neighbors, Predictors
+from smalti.generators.nar.neighbors import Neighbors
 from smalti.nn.cache import KVCache
 from smalti.nn.gpt import Block
 from smalti.nn.gpt_condition import CaptionTokens, ClassToken, Prefix
@@ -141,27 +141,52 @@ class NARGenerator(Generator):
         self.neighbors = self.neighbors.to(device)
         return self.neighbors
 
-    def _places(self, count: int, order: Tensor) -> Places:
-        """Those of `count` condition tokens and of the grid in the given order."""
+    def _places(self, count: int, tables: Neighbors) -> Places:
+        """Those of `count` condition tokens and of the grid in the order of decoding."""
+        rows = torch.cat([torch.arange(count, device=tables.order.device), count + tables.order])
         first = -self.layout.length - count
-        rows = torch.cat([torch.arange(count, device=order.device), count + order])
         if self.rotations is None:
             return Places(None, self.positions[0, first:][rows])
-        self.rotations = on_device(self.rotations, order.device)
+        self.rotations = on_device(self.rotations, rows.device)
         return Places(self.rotations[first:][rows], None)
 
     def logits(self, ids_BL: Tensor, condition: Condition) -> Tensor:
-        """Teacher-forced logits float32 [B, L, V] of a whole grid in sequence order, each from its predictors."""
-        return self._tables(ids_BL.device).whole.logits(self.heads, self.hidden(ids_BL, condition))
+        """Teacher-forced logits float32 [B, L, V] of a whole grid, tokens in the order of the sequence."""
+        h_BLE = self.hidden(self.in_order(ids_BL), condition)
+        return self.logits_of(h_BLE[:, self.neighbors.rank])
 
-    def hidden(self, ids_BL: Tensor, condition: Condition) -> list[Tensor]:
-        """What the head of each axis reads, [B, 1 + L, D] at (last condition token, tokens in sequence order)."""
+    def in_order(self, ids_BL: Tensor) -> Tensor:
+        """The tokens of a whole grid in the order of decoding."""
+        return ids_BL[:, self._tables(ids_BL.device).order]
+
+    def logits_of(self, h_BnE: Tensor) -> Tensor:
+        """float32 [B, n, V] from what `hidden` gives. No head has a bias: where nobody predicts it says 0."""
+        parts = h_BnE.unflatten(-1, (len(self.heads), -1)).unbind(-2)
+        return torch.stack([head(part).float() for head, part in zip(self.heads, parts, strict=True)]).sum(0)
+
+    def hidden(
+        self, ids_BL: Tensor, condition: Condition, *, masked: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """[B, L, E]: what token i is predicted from, tokens in the order of decoding.
+
+        Entry i has seen the condition and all tokens of earlier steps. With `masked` bool [B, L] the inputs of those
+        tokens are the embedding `mask` [D], and every entry sees all other inputs, also later ones: for the masked term
+        of `smalti.nn.mixture`.
+        """
+        return self._tables(ids_BL.device).gather(self.states(ids_BL, condition, masked=masked, mask=mask))
+
+    def states(
+        self, ids_BL: Tensor, condition: Condition, *, masked: Tensor | None = None, mask: Tensor | None = None
+    ) -> list[Tensor]:
+        """What each head reads, [B, 1 + L, D] at (last condition token, tokens in the order of decoding)."""
         tables, prefix = self._tables(ids_BL.device), self._prefix(condition)
         count = prefix.tokens_RTD.shape[1]
-        places = self._places(count, torch.arange(self.layout.length, device=ids_BL.device))
-        x_BnD = self.dropout(torch.cat([prefix.tokens_RTD, self.token_embedding(ids_BL)], dim=1))
-        mask = prefix.hide_padding(proximity(count, tables.step))
-        return self._run(places.add(x_BnD, 0), places.rotations, mask, None, 1 + self.layout.length)
+        places, x_BLD, seen = self._places(count, tables), self.token_embedding(ids_BL), proximity(count, tables.step)
+        if masked is not None:
+            assert mask is not None
+            x_BLD, seen = torch.where(masked[..., None], mask.to(x_BLD.dtype), x_BLD), torch.ones_like(seen)
+        x_BnD = places.add(self.dropout(torch.cat([prefix.tokens_RTD, x_BLD], dim=1)), 0)
+        return self._run(x_BnD, places.rotations, prefix.hide_padding(seen), None, 1 + self.layout.length)
 
     def _run(
         self, x_RnD: Tensor, rotations: Tensor | None, mask: Tensor | None, cache: KVCache | None, last: int
@@ -196,7 +221,7 @@ class NARGenerator(Generator):
         if start:
             assert known is not None
             pending = torch.cat([pending, self._embed(known[:, done], len(branches))], dim=1)
-        places = self._places(count, tables.order)
+        places = self._places(count, tables)
         return NARState(
             step=start,
             rows=len(branches),
@@ -205,7 +230,7 @@ class NARGenerator(Generator):
             places=places,
             neighbors=tables,
             pending=places.add(pending, 0),
-            mask=prefix.hide_padding(proximity(count, tables.step[done])) if pending.shape[1] > 1 else None,
+            mask=prefix.hide_padding(proximity(count, tables.step[: len(done)])) if pending.shape[1] > 1 else None,
             bias=prefix.bias(count + self.layout.length),
         )
 
@@ -226,15 +251,18 @@ class NARGenerator(Generator):
         mask = state.bias[..., :end] if begin and state.bias is not None else state.mask
         turns = state.places.rotations
         last = self._schedule[state.step - 1].count if state.step else 1
-        h_RmD = self._run(state.pending, turns[begin:end] if turns is not None else None, mask, state.cache, last)
+        states = self._run(state.pending, None if turns is None else turns[begin:end], mask, state.cache, last)
         state.cache.advance(end - begin)
         state.mask = None
-        logits_RmV = self._predictors(state).logits(self.heads, h_RmD)
+        logits_RmV = self.logits_of(self._gather(state, states))
         return Categorical(logits_RmV.unflatten(0, (state.rows, -1)))
 
-    def _predictors(self, state: NARState) -> Predictors:
-        end = self._schedule.ends[state.step]
-        return state.neighbors.stepwise[end - self._schedule[state.step].count : end]
+    def _gather(self, state: NARState, states: list[Tensor]) -> Tensor:
+        """[R, m, E]: what the tokens of diagonal `state.step` are predicted from, by the states of the one before."""
+        steps, step = self._schedule, state.step
+        start = steps.ends[step - 1] if step else 0
+        first = 1 + start - steps[step - 1].count if step else 0
+        return state.neighbors.gather(states, slice(start, steps.ends[step]), first)
 
     def unguide(self, state: NARState) -> bool:
         """Keeps the conditional rows."""

@@ -4,11 +4,11 @@ A token is predicted by the neighbors before it, one along each axis: the head o
 further along it, and the logits of a token are the mean over its predictors. The first token of all is predicted by all
 heads of the last condition token.
 
-Shape suffixes: A axes, last axis first, L tokens, n tokens to predict, m rows that predict, R rows of the batch,
-D width, V codes.
+Shape suffixes: A axes, last axis first, L tokens in the order of decoding, n of them, m rows that predict, R rows
+(branches x batch), D width, E = A * D.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,65 +20,47 @@ from smalti.decoding.schedules import Schedule
 
 
 @dataclass(frozen=True, eq=False)
-class Predictors:
-    """For every token the row that predicts it along each axis."""
-
-    rows: Tensor
-    """int64 [A, n]: 1 + index of the row; 0 = nobody."""
-    share: Tensor
-    """float32 [n, 1]: 1 / number of predictors."""
-
-    @classmethod
-    def of(cls, rows: Tensor) -> Self:
-        """The share follows from the rows."""
-        return cls(rows, 1 / (rows > 0).sum(0)[:, None])
-
-    def __getitem__(self, tokens: slice) -> Self:
-        """Those of some tokens."""
-        return type(self)(self.rows[:, tokens], self.share[tokens])
-
-    def to(self, device: torch.device) -> Self:
-        """The same tables on a device."""
-        return type(self)(self.rows.to(device), self.share.to(device))
-
-    def logits(self, heads: Iterable[Callable[[Tensor], Tensor]], h_RmD: Iterable[Tensor]) -> Tensor:
-        """float32 [R, n, V]: mean over the predictors. `heads` have no bias, so that nobody, a row of zeros, says 0."""
-        parts = zip(self.rows, heads, h_RmD, strict=True)
-        return sum(head(F.pad(h, (0, 0, 1, 0))[:, rows]).float() for rows, head, h in parts) * self.share
-
-
-@dataclass(frozen=True, eq=False)
 class Neighbors:
     """The tables of a grid and its schedule."""
 
     order: Tensor
-    """int64 [L]: positions in the order they are decided."""
+    """int64 [L]: position of every token in the grid."""
+    rank: Tensor
+    """int64 [L]: the inverse, the place of every position in the order of decoding."""
     step: Tensor
-    """int64 [L]: the step that decides a position."""
-    whole: Predictors
-    """Of the positions in sequence order, among (last condition token, tokens in sequence order)."""
-    stepwise: Predictors
-    """Of the tokens in the order of decoding, among the tokens of the step before; of the first token, among (last
-    condition token)."""
+    """int64 [L]: the step that decides each token."""
+    rows: Tensor
+    """int64 [A, L]: what predicts each token along each axis: 0 nobody, 1 the last condition token, 2 + i token i."""
+    share: Tensor
+    """float32 [L, 1]: 1 / number of predictors."""
 
     @classmethod
     def of(cls, grid: Sequence[int], schedule: Schedule) -> Self:
         """The tables of a grid whose schedule decides all predictors of a step in the step before it."""
         positions = [step.positions for step in schedule if step.positions is not None]
         order = torch.cat(positions)
+        rank = order.argsort()
+        step = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
         coordinates = torch.stack(torch.meshgrid(*(torch.arange(n) for n in grid), indexing="ij"), -1).flatten(0, -2)
-        step, row = torch.zeros_like(order), torch.zeros_like(order)
-        for i, p in enumerate(positions):
-            step[p], row[p] = i, torch.arange(len(p))
-        whole, stepwise, stride = [], [], 1
+        rows, stride = [], 1
         for axis in reversed(range(len(grid))):
-            exists = coordinates[:, axis] > 0
-            before = (torch.arange(len(order)) - stride).clamp_min(0)
+            exists = coordinates[order, axis] > 0
+            before = rank[(order - stride).clamp_min(0)]
             assert bool((step[before] == step - 1)[exists].all())
-            whole.append(torch.where(exists, before + 2, 0).index_fill(0, order[:1], 1))
-            stepwise.append(torch.where(exists, row[before] + 1, 0).index_fill(0, order[:1], 1)[order])
+            rows.append(torch.where(exists, before + 2, 0))
+            rows[-1][0] = 1
             stride *= grid[axis]
-        return cls(order, step, Predictors.of(torch.stack(whole)), Predictors.of(torch.stack(stepwise)))
+        table = torch.stack(rows)
+        return cls(order, rank, step, table, 1 / (table > 0).sum(0)[:, None])
+
+    def gather(self, h_RmD: Sequence[Tensor], tokens: slice = slice(None), first: int = 0) -> Tensor:
+        """[R, n, E]: for every token its predictors' states beside each other, times their share; zero where nobody is.
+
+        `h_RmD` are the states that the heads read, of all rows from row 1 + `first` of the table on.
+        """
+        rows_An = (self.rows[:, tokens] - first).clamp_min(0)
+        parts = [F.pad(h, (0, 0, 1, 0))[:, rows] for rows, h in zip(rows_An, h_RmD, strict=True)]
+        return torch.cat(parts, dim=-1) * self.share[tokens].to(parts[0].dtype)
 
     def to(self, device: torch.device) -> Self:
         """The same tables on a device: ordinary tensors, with which one can train, even if moved in inference mode."""
@@ -86,5 +68,9 @@ class Neighbors:
             return self
         with torch.inference_mode(False):
             return type(self)(
-                self.order.to(device), self.step.to(device), self.whole.to(device), self.stepwise.to(device)
+                self.order.to(device),
+                self.rank.to(device),
+                self.step.to(device),
+                self.rows.to(device),
+                self.share.to(device),
             )
