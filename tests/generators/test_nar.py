@@ -1,5 +1,6 @@
 """Proves what is NAR's own: who predicts whom on grids of any number of axes, the mean of the heads, one pass for each
-diagonal, captions that cannot be served, guidance that stops after some tokens, clips end to end, its trainers' files.
+diagonal, captions that cannot be served, guidance that stops after some tokens, hand-over from a raster model, clips
+end to end, its trainers' files.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ import smalti
 from smalti.decoding.guidance import Guidance
 from smalti.decoding.loop import Stage, decode
 from smalti.decoding.noise import Noise
+from smalti.decoding.sampling import Sampling
 from smalti.decoding.schedules import neighbor
 from smalti.generators.base import Condition
 from smalti.generators.nar.config import PUBLISHED, NARConfig, guided_until
@@ -26,6 +28,7 @@ from smalti.tokenizers.base import NoFeedback
 from smalti.tokens import Segment, TokenLayout, Tokens
 from tests.tiny.generators import texts
 from tests.tiny.larp import tiny_larp
+from tests.tiny.llamagen import tiny_llamagen_generator
 from tests.tiny.nar import CLIP, TEXT, tiny_nar
 
 
@@ -96,6 +99,19 @@ def test_guidance_stops_after_some_tokens() -> None:
     stage = Stage(model=model, guidance=guided_until(model.config, 3.0, 5))
     list(decode([stage], Condition.of_classes([0]), feedback=NoFeedback(), noise=Noise.of(0, 1)))
     assert rows == [2] * 3 + [1] * 4
+
+
+def test_llamagen_drafts_in_raster_order_and_nar_does_the_rest() -> None:
+    """Every token that NAR decides is the best one given all tokens before its diagonal, the drafted ones included."""
+    drafter, model = tiny_llamagen_generator(), tiny_nar()
+    condition, greedy = Condition.of_classes([0, 3]), Sampling.greedy()
+    stages = [Stage(model=drafter, sampling=greedy, until=6), Stage(model=model, sampling=greedy)]
+    *_, last = decode(stages, condition, feedback=NoFeedback(), noise=Noise.of(0, 2))
+    ids = last.values.clone()
+    for stage, own in ((drafter, slice(0, 6)), (model, slice(6, 16))):
+        with torch.no_grad():
+            best = stage(Tokens(layout=model.layout, ids=ids), condition).logits_RBnV[0].argmax(-1)
+        assert torch.equal(best[:, own], ids[:, own])
 
 
 def test_captions_that_cannot_be_served_are_refused() -> None:
