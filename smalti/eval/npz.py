@@ -104,6 +104,8 @@ def read_statistics(path: str | Path) -> ReferenceStatistics:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not an .npz file")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             names = set(arrays.files)

@@ -1,1 +1,1 @@
-"""Named protocols: `base` (what one is), the .yaml files (the data), `pixels` (applied), `columns` (what compares)."""
+"""Named protocols: `base` (what one is), the .yaml files, `pixels` and `texts` (applied), `columns` (what compares)."""
