@@ -18,6 +18,7 @@ VERBS = {
     "generate": "Images from classes or texts.",
     "inpaint": "Part of an image painted anew, or its surroundings invented.",
     "restyle": "Images with some kinds of tokens of another image.",
+    "eval": "What a tokenizer keeps, or how good generated images are, with intervals.",
     "train": "Train a model by its recipe.",
     "data": "Prepare image folders and pack them for training.",
     "env": "Versions, devices and threads.",

@@ -1,0 +1,160 @@
+"""The page of an evaluation: one file, no scripts, nothing loaded from anywhere."""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from smalti.eval.report.curves import Line, curves_plot
+from smalti.eval.report.html import facts, figure, section, table
+from smalti.eval.report.style import CSS
+from smalti.eval.run.result import EvalResult, Row
+from smalti.eval.run.tables import blocks
+from smalti.files import write_text
+from smalti.images import read_images
+
+LEADS = {
+    "reconstruction": (
+        "How near the images that come back are to those that went in. ± is half of a 95 % bootstrap interval over "
+        "images; codecs and thumbnails stand at the rate of the whole token sequence."
+    ),
+    "detail": (
+        "Measured on generated charts with known truth: the median over placements, and in brackets the range of the "
+        "middle 80 % of them. c/p: cycles per pixel."
+    ),
+    "text": "Known text, rendered, sent through the tokenizer and read again; dCER is what the tokenizer adds.",
+    "tokens": "How the codes are used, over all images of this run.",
+}
+RATES = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips_alex": "LPIPS (lower is better)"}
+
+
+def write_report(result: EvalResult, out: Path) -> Path:
+    """report.html in a folder, with the pictures that the run wrote there."""
+    path = out / "report.html"
+    write_text(path, page(result, out))
+    return path
+
+
+def page(result: EvalResult, folder: Path) -> str:
+    """The whole HTML document; `folder` holds the pictures."""
+    body = [_header(result), "<main>"]
+    for title, header, rows in blocks(result):
+        extra = {"reconstruction": _rates, "detail": _details, "text": _texts}.get(title)
+        shown = extra(result, folder) if extra else ""
+        body.append(section(title, title.capitalize(), LEADS[title], table(header, rows), shown))
+    body += [_images(result, folder), _provenance(result), "</main>"]
+    body.append(f"<footer>Smalti {escape(result.environment['smalti'])}. This page is one file.</footer>")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Smalti evaluation</title><style>{CSS}</style></head><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _header(result: EvalResult) -> str:
+    subjects = list(dict.fromkeys(r.subject for r in result.rows if r.kind != "baseline"))
+    labels = sorted({r.protocol["protocol"] for r in result.rows})
+    lead = (
+        f"{', '.join(subjects)}: suite {result.suite}, {result.data['images']} images ({result.data['name']}), protocol "
+        f"{', '.join(labels)}."
+    )
+    return f'<header><h1>Smalti evaluation</h1><p class="lead">{escape(lead)}</p></header>'
+
+
+def _rates(result: EvalResult, folder: Path) -> str:
+    plots = []
+    for metric, title in RATES.items():
+        rows = [r for r in result.rows if metric in r.summary and "bpp" in r.summary]
+        lines = []
+        for subject in dict.fromkeys(r.subject for r in rows):
+            ours = [r for r in rows if r.subject == subject]
+            values = [(r.summary["bpp"], r.summary[metric]) for r in ours]
+            lines.append(
+                Line(
+                    label=subject,
+                    x=tuple(b.value or 0.0 for b, _ in values),
+                    y=tuple(v.value or 0.0 for _, v in values),
+                    points=True,
+                )
+            )
+        plots.append(curves_plot(lines, title=title, x_label="bits per pixel", log_x=True))
+    frc = [Line(label=r.key, x=tuple(r.curves["frc"]["x"]), y=tuple(r.curves["frc"]["y"])) for r in _with_frc(result)]
+    plots.append(curves_plot(frc, title="Fourier ring correlation", x_label="cycles per pixel", floor=0.0))
+    return f'<div class="plots">{"".join(plots)}</div>'
+
+
+def _with_frc(result: EvalResult, most: int = 6) -> list[Row]:
+    rows = [r for r in result.rows if "frc" in r.curves and r.kind != "baseline"]
+    kept = rows[:: max(1, -(-len(rows) // most))]
+    return kept if not rows or kept[-1] is rows[-1] else [*kept[: most - 1], rows[-1]]
+
+
+def _task_plots(result: EvalResult, task: str) -> str:
+    rows = [r for r in result.rows if task in r.tasks]
+    names = dict.fromkeys(name for r in rows for name in r.tasks[task]["curves"])
+    plots = []
+    for name in names:
+        found = [(r.subject, r.tasks[task]["curves"][name]) for r in rows if name in r.tasks[task]["curves"]]
+        lines = [
+            Line(label=label, x=tuple(c["x"]), y=tuple(c["y"]), low=tuple(c["low"]), high=tuple(c["high"]))
+            for label, c in found
+        ]
+        first = found[0][1]
+        log = len(first["x"]) > 2 and min(first["x"]) > 0 and max(first["x"]) / min(first["x"]) > 20
+        units = {"x_label": first["x_unit"], "y_label": first["y_unit"]}
+        plots.append(curves_plot(lines, title=first["title"], log_x=log, **units))
+    return f'<div class="plots">{"".join(plots)}</div>'
+
+
+def _details(result: EvalResult, folder: Path) -> str:
+    return _task_plots(result, "detail") + _pictures(result, folder, "detail")
+
+
+def _texts(result: EvalResult, folder: Path) -> str:
+    return _task_plots(result, "text") + _pictures(result, folder, "text")
+
+
+def _pictures(result: EvalResult, folder: Path, task: str) -> str:
+    groups = []
+    for row in result.rows:
+        shown = [p for p in row.tasks.get("pictures", []) if p["task"] == task and (folder / p["file"]).is_file()]
+        if shown:
+            figures = "".join(figure(read_images(folder / p["file"])[0], p["title"], (p["title"],)) for p in shown)
+            groups.append(f'<h3>{escape(row.key)}: original, reconstruction</h3><div class="charts">{figures}</div>')
+    return "".join(groups)
+
+
+def _images(result: EvalResult, folder: Path) -> str:
+    shown = _pictures(result, folder, "images")
+    lead = "Worst, median and best image by PSNR at the whole sequence: original, reconstruction, ten times the error."
+    return section("images", "Images", lead, shown) if shown else ""
+
+
+def _provenance(result: EvalResult) -> str:
+    pairs = list(_facts(result))
+    skipped = [[s.what, s.reason] for s in result.skipped[:200]]
+    left_out = table(["not measured", "why"], skipped, texts=2) if skipped else ""
+    return section("provenance", "Provenance", "What these numbers depend on.", facts(pairs), left_out)
+
+
+def _facts(result: EvalResult) -> Iterator[tuple[str, str]]:
+    protocol: dict[str, Any] = result.settings["protocol"]
+    yield "protocol", f"{protocol['name']}/{protocol['version']} {protocol['digest'][:12]}: {protocol['title']}"
+    if protocol["faults"]:
+        yield "known faults", "; ".join(protocol["faults"])
+    yield "images", f"{result.data['images']}, fingerprint {result.data['fingerprint'][:16]}"
+    for subject in _first_rows(result.rows):
+        if subject.facts:
+            yield subject.subject, "; ".join(f"{k} {v}" for k, v in subject.facts.items())
+    for name, file in result.settings.get("networks", {}).items():
+        yield name, f"sha256 {str(file.get('sha256', ''))[:16]}, published: {file.get('published')}"
+    for subject, curves in result.budget_curves.items():
+        knees = [f"{m}: knee {c['knee']}, area {c['area']:.3f}" for m, c in curves.items() if c["knee"]]
+        yield f"{subject} over budgets", "; ".join(knees) or "no knee"
+    yield "seed", str(result.settings["seed"])
+    yield "environment", f"{result.environment['device']}, torch {result.environment['packages']['torch']}"
+    yield "reading of images", "no language model reads the images: VTBench's comparison by one is not reproduced"
+
+
+def _first_rows(rows: Sequence[Row]) -> list[Row]:
+    return [next(r for r in rows if r.subject == s) for s in dict.fromkeys(r.subject for r in rows)]

@@ -1,0 +1,1 @@
+"""Evaluation runs: `sources` (images in), `subjects` (what is evaluated), `chunks` (resume), `result` (the JSON)."""

@@ -1,0 +1,50 @@
+"""Pictures that a run leaves for its report: PNG files with original and reconstruction side by side."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smalti.eval.detail.result import Picture
+from smalti.images import write_image
+
+FOLDER = "pictures"
+GAP = 2
+"""Pixels between the parts of a picture."""
+
+
+def write_charts(out: Path, key: str, task: str, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """Writes charts of a task; what the result keeps of them."""
+    return [_write(out, key, task, p.name, p.title, [p.original, p.reconstruction]) for p in pictures]
+
+
+def write_extremes(
+    out: Path,
+    key: str,
+    names: Sequence[str],
+    psnr_N: Tensor,
+    source: Callable[[str], Tensor],
+    reconstruct: Callable[[Tensor], Tensor],
+) -> list[dict[str, Any]]:
+    """The worst, the median and the best image: original, reconstruction, ten times the error."""
+    order = psnr_N.argsort().tolist()
+    chosen = dict(zip(("worst", "median", "best"), (order[0], order[len(order) // 2], order[-1]), strict=True))
+    found = []
+    for word, i in chosen.items():
+        original = source(names[i])
+        back = reconstruct(original)
+        error = (10 * (back - original).abs()).clamp(0, 1)
+        title = f"{word}: {names[i]}, {float(psnr_N[i]):.1f} dB"
+        found.append(_write(out, key, "images", word, title, [original[0], back[0], error[0]]))
+    return found
+
+
+def _write(out: Path, key: str, task: str, name: str, title: str, parts: Sequence[Tensor]) -> dict[str, Any]:
+    slug = re.sub(r"[^\w.-]+", "-", f"{key}-{task}-{name}")
+    gap = torch.ones(3, parts[0].shape[-2], GAP)
+    joined = torch.cat([p for part in parts for p in (part.cpu(), gap)][:-1], dim=-1)
+    path = write_image(joined, out / FOLDER / f"{slug}.png")
+    return {"task": task, "title": title, "file": f"{FOLDER}/{path.name}"}

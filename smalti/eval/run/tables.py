@@ -1,0 +1,128 @@
+"""Results as tables: terminal, Markdown, LaTeX."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from smalti.eval.run.result import EvalResult, Row, Value
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "bpp": ("bit/px", ".4f"),
+    "psnr": ("PSNR", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "ms_ssim": ("MS-SSIM", ".3f"),
+    "lpips_alex": ("LPIPS", ".3f"),
+    "lpips_vgg": ("LPIPS-vgg", ".3f"),
+    "dists": ("DISTS", ".3f"),
+    "fid": ("rFID", ".2f"),
+    "kid": ("KID", ".4f"),
+    "frc_resolution_half": ("FRC.5 c/p", ".3f"),
+}
+"""Metric -> heading and digits, in the order of the table."""
+Block = tuple[str, list[str], list[list[str]]]
+"""Title, header, cells."""
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The metrics that some row has."""
+    return [name for name in COLUMNS if any(name in row.summary for row in rows)]
+
+
+def cell(value: Value | None, digits: str) -> str:
+    """A number with half its interval; "-" where there is none."""
+    if value is None or value.value is None:
+        return "-"
+    shown = f"{value.value:{digits}}"
+    if value.ci_lo is None or value.ci_hi is None:
+        return shown
+    return f"{shown} ±{(value.ci_hi - value.ci_lo) / 2:{digits}}"
+
+
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells: name, tokens, then every metric that was measured."""
+    names = columns_of(rows)
+    header = ["", "tokens", *(COLUMNS[n][0] for n in names), "N"]
+    body = []
+    for row in rows:
+        n = max((v.n for v in row.summary.values()), default=0)
+        cells = [cell(row.summary.get(name), COLUMNS[name][1]) for name in names]
+        body.append([row.subject, "-" if row.budget is None else str(row.budget), *cells, str(n)])
+    return header, body
+
+
+def blocks(result: EvalResult) -> list[Block]:
+    """The tables of a run: VTBench's three tasks by their names, then the tokens."""
+    found: list[Block] = []
+    if result.suite != "tokens":
+        found.append(("reconstruction", *table(result.rows)))
+    for task in ("detail", "text"):
+        rows = [row for row in result.rows if task in row.tasks]
+        if rows:
+            found.append((task, *_quantities(rows, task)))
+    rows = [row for row in result.rows if "codebooks" in row.tasks.get("tokens", {})]
+    if rows:
+        found.append(("tokens", *_codebooks(rows)))
+    return found
+
+
+def _quantities(rows: Sequence[Row], task: str) -> tuple[list[str], list[list[str]]]:
+    """One line per quantity, one column per subject: median and the band over placements, or mean and interval."""
+    names = list(dict.fromkeys(n for row in rows for n in row.tasks[task]["quantities"]))
+    header = ["", "unit", *(row.subject for row in rows)]
+    body = []
+    for name in names:
+        found = [row.tasks[task]["quantities"].get(name) for row in rows]
+        unit = next(q["unit"] for q in found if q is not None)
+        body.append([name.replace("_", " "), unit or "-", *(_banded(q) for q in found)])
+    return header, body
+
+
+def _banded(quantity: dict[str, Any] | None) -> str:
+    if quantity is None:
+        return "-"
+    if quantity["value"] is None:
+        return quantity["note"] or "-"
+    if quantity["low"] is None or quantity["high"] is None or quantity["low"] == quantity["high"]:
+        return f"{quantity['value']:.3g}"
+    return f"{quantity['value']:.3g} [{quantity['low']:.3g}, {quantity['high']:.3g}]"
+
+
+def _codebooks(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    header = ["", "codes", "tokens seen", "usage", "perplexity", "entropy", "of nominal", "Huffman bits", "Zipf slope"]
+    body = []
+    for row in rows:
+        for book in row.tasks["tokens"]["codebooks"]:
+            zipf = book["zipf"]["slope"] if book["zipf"] else None
+            body.append(
+                [
+                    row.subject, f"{book['vocab']:,}", f"{book['tokens']:,}", f"{book['usage']:.1%}",
+                    f"{book['perplexity']:.0f}", f"{book['entropy_bits']:.2f}", f"{book['normalized_entropy']:.2f}",
+                    f"{book['huffman']['bits_per_token']:.2f}", "-" if zipf is None else f"{zipf:.2f}",
+                ]
+            )  # fmt: skip
+    return header, body
+
+
+def markdown(result: EvalResult) -> str:
+    """A table of GitHub's Markdown."""
+    header, body = table(result.rows)
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"
+
+
+def latex(result: EvalResult) -> str:
+    """A tabular of LaTeX, with \\pm and escaped names."""
+    header, body = table(result.rows)
+    shown = [[_escaped(c) for c in row] for row in [header, *body]]
+    lines = [" & ".join(row) + r" \\" for row in shown]
+    return (
+        "\n".join(
+            [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", lines[0], r"\hline", *lines[1:], r"\end{tabular}"]
+        )
+        + "\n"
+    )
+
+
+def _escaped(text: str) -> str:
+    for plain, written in (("_", r"\_"), ("%", r"\%"), ("±", r"$\pm$")):
+        text = text.replace(plain, written)
+    return text
