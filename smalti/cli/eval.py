@@ -160,7 +160,7 @@ def _with_budgets(settings: "Settings", budget: str, models: "Sequence[Tokenizer
 
 
 def _show(result: "EvalResult", report: Path, json: bool) -> None:
-    from smalti.eval.run.tables import blocks
+    from smalti.eval.run.tables import blocks, reasons
 
     if json:
         print_json(result.to_dict() | {"report": str(report)})
@@ -168,8 +168,8 @@ def _show(result: "EvalResult", report: Path, json: bool) -> None:
     for title, header, body in blocks(result):
         print(f"\n{title}")
         print_table(header, body)
-    for skip in result.skipped[:12]:
-        print(f"not measured: {skip.what}: {skip.reason}")
+    for reason, names in list(reasons(result.skipped).items())[:12]:
+        print(f"not measured: {', '.join(names)}: {reason}")
     print(f"\n{report}")
 
 

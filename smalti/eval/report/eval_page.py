@@ -9,7 +9,7 @@ from smalti.eval.report.curves import Line, curves_plot
 from smalti.eval.report.html import facts, figure, section, table
 from smalti.eval.report.style import CSS
 from smalti.eval.run.result import EvalResult, Row
-from smalti.eval.run.tables import blocks
+from smalti.eval.run.tables import blocks, reasons
 from smalti.files import write_text
 from smalti.images import read_images
 
@@ -55,8 +55,8 @@ def _header(result: EvalResult) -> str:
     subjects = list(dict.fromkeys(r.subject for r in result.rows if r.kind != "baseline"))
     labels = sorted({r.protocol["protocol"] for r in result.rows})
     lead = (
-        f"{', '.join(subjects)}: suite {result.suite}, {result.data['images']} images ({result.data['name']}), protocol "
-        f"{', '.join(labels)}."
+        f"{', '.join(subjects)}: suite {result.suite}, {result.data['images']} images ({result.data['name']}), "
+        f"protocol {', '.join(labels)}."
     )
     return f'<header><h1>Smalti evaluation</h1><p class="lead">{escape(lead)}</p></header>'
 
@@ -132,7 +132,7 @@ def _images(result: EvalResult, folder: Path) -> str:
 
 def _provenance(result: EvalResult) -> str:
     pairs = list(_facts(result))
-    skipped = [[s.what, s.reason] for s in result.skipped[:200]]
+    skipped = [[", ".join(names), reason] for reason, names in reasons(result.skipped).items()][:200]
     left_out = table(["not measured", "why"], skipped, texts=2) if skipped else ""
     return section("provenance", "Provenance", "What these numbers depend on.", facts(pairs), left_out)
 

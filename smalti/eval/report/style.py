@@ -81,7 +81,9 @@ svg text.ours { fill: var(--ours); stroke: none; font-weight: 600; }
 svg text.theirs { fill: var(--theirs); stroke: none; font-weight: 600; }
 .plot h3 { margin: 0 0 4px; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 0 0 6px; font-size: 12.5px; color: var(--soft); }
-.legend i { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 5px; background: currentColor; }
+.legend i {
+  display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 5px; background: currentColor;
+}
 .c0 { --series: var(--ours); } .c1 { --series: var(--theirs); } .c2 { --series: #3f8a52; } .c3 { --series: #a3457e; }
 .c4 { --series: #7a6bb0; } .c5 { --series: #8a8378; }
 .legend span i { color: var(--series); }

@@ -275,9 +275,11 @@ def _tasks(
         (names,) = [names for name, names, _ in part.table if name == key]
         if psnr is not None:
             original = {n: i for i, n in enumerate(source.names)}
-            found["pictures"] += write_extremes(
-                out, key, names, psnr, lambda n: subject.source_image(source, original[n]), reconstruct
-            )
+
+            def read(name: str) -> Tensor:
+                return subject.source_image(source, original[name])
+
+            found["pictures"] += write_extremes(out, key, names, psnr, read, reconstruct)
     return {key: found}
 
 

@@ -31,7 +31,7 @@ def write_extremes(
 ) -> list[dict[str, Any]]:
     """The worst, the median and the best image: original, reconstruction, ten times the error."""
     order = psnr_N.argsort().tolist()
-    chosen = dict(zip(("worst", "median", "best"), (order[0], order[len(order) // 2], order[-1]), strict=True))
+    chosen: dict[str, int] = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
     found = []
     for word, i in chosen.items():
         original = source(names[i])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from smalti.eval.run.result import EvalResult, Row, Value
+from smalti.eval.run.result import EvalResult, Row, Skip, Value
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "bpp": ("bit/px", ".4f"),
@@ -100,6 +100,14 @@ def _codebooks(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 ]
             )  # fmt: skip
     return header, body
+
+
+def reasons(skipped: Sequence[Skip]) -> dict[str, list[str]]:
+    """Reason -> everything that was left out for it."""
+    found: dict[str, list[str]] = {}
+    for skip in skipped:
+        found.setdefault(skip.reason, []).append(skip.what)
+    return found
 
 
 def markdown(result: EvalResult) -> str:
