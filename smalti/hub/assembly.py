@@ -58,7 +58,7 @@ def read_official(entry: Entry, path: Path) -> dict[str, Tensor]:
 
     A companion whose weights are in the file already is not looked for. Errors: WeightsError, FetchError.
     """
-    state = unwrap(read_weights(path), entry.wrapping, role=entry.role, name=str(path))
+    state = unwrap(read_weights(path, entry.prefix), entry.wrapping, role=entry.role, name=str(path))
     for companion in entry.companions:
         if any(key.startswith(companion.prefix) for key in state):
             continue
@@ -71,7 +71,7 @@ def read_official(entry: Entry, path: Path) -> dict[str, Tensor]:
 def convert(entry: Entry, state: Mapping[str, Tensor], path: Path | str = "the weights") -> dict[str, Tensor]:
     """An official state dict under our names; WeightsError with the likely cause if it is not this entry's."""
     found = family(entry.role, entry.family)
-    key_map, state = found.key_map(entry.config), keymap.renamed(state, found.aliases)
+    key_map, state = found.key_map(entry.config), keymap.renamed(keymap.part(state, entry.prefix), found.aliases)
     unneeded = keymap.dropped(state, key_map)
     state = {key: value for key, value in state.items() if key not in unneeded}
     expected = official_shapes(entry.role, entry.family, entry.config)

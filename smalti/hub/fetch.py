@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from smalti.hub.registry import Companion, Entry, Folder, HubFile, LocalFile, WebFile
+from smalti.hub.shards import is_index, shard_names
 
 
 class FetchError(OSError):
@@ -24,10 +25,17 @@ def fetch(entry: Entry) -> Path:
             path = _checked(entry, hub_file(source, name=entry.name))
             for name in source.beside:
                 with suppress(FetchError):  # without it the entry's own config counts
-                    hub_file(replace(source, file=str(PurePosixPath(source.file).with_name(name))), name=entry.name)
+                    hub_file(_beside(source, name), name=entry.name)
+            for name in shard_names(path, entry.prefix) if is_index(path) else ():
+                hub_file(_beside(source, name), name=entry.name)
             return path
         case None:
             raise FetchError(f"{entry.name} has no published weights: build it from its config and train it")
+
+
+def _beside(source: HubFile, name: str) -> HubFile:
+    """Another file of the same folder."""
+    return replace(source, file=str(PurePosixPath(source.file).with_name(name)))
 
 
 def fetch_companion(entry: Entry, companion: Companion, path: Path) -> Path:

@@ -14,6 +14,7 @@ from smalti.decoding.settings import Settings
 from smalti.hub.families import config_from_dict, family
 from smalti.hub.registry import Entry, Folder, Published
 from smalti.images import Resize
+from smalti.text.chat import Chat
 from smalti.text.t5 import T5
 
 FORMAT = "smalti/1"
@@ -84,11 +85,11 @@ def _entry(path: Path, data: Mapping[str, Any], packaged: bool) -> Entry:
     )
 
 
-def _text_encoder(data: Any) -> Literal["packaged"] | T5 | None:
+def _text_encoder(data: Any) -> Literal["packaged"] | T5 | Chat | None:
     if isinstance(data, Mapping):
-        return config_from_dict(T5, data)
+        return config_from_dict(Chat if "assistant" in data else T5, data)
     if data not in (None, "packaged"):
-        raise ValueError(f"it asks for the text encoder {data!r}; known: 'packaged', or the fields of a T5")
+        raise ValueError(f"it asks for the text encoder {data!r}; known: 'packaged', or the fields of a T5 or a Chat")
     return data
 
 

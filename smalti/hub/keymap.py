@@ -93,6 +93,11 @@ def renamed(state: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, A
     return {str(table[key]) if key in table else key: value for key, value in state.items()}
 
 
+def part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The values whose keys begin with a prefix, without it."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
 def covers(keys: Iterable[str], key_map: KeyMap) -> bool:
     """True if every official key stands in the map."""
     table = _Table(key_map.items())

@@ -20,6 +20,7 @@ from smalti.hub.registry import Entry, Folder, HubFile, LocalFile, entries, mode
 from smalti.nn.linear import pack_linears
 from smalti.pipeline import ImageGenerator
 from smalti.text.base import TextEncoder
+from smalti.text.chat import Chat, ChatText
 from smalti.text.t5 import T5, T5Text
 from smalti.tokenizers.base import Tokenizer
 
@@ -226,7 +227,13 @@ def _tokenizer_entry(entry: Entry, path: Path, tokenizer: str | Path | None) -> 
     if published is not None:
         source = published.source
         beside = path.parent / Path(source.file).name if isinstance(source, HubFile) else None
-        if isinstance(entry.source, LocalFile) and beside not in (None, path) and beside.is_file():
+        inside = beside == path and published.prefix != ""  # of the same file
+        if (
+            isinstance(entry.source, LocalFile)
+            and beside is not None
+            and beside.is_file()
+            and (beside != path or inside)
+        ):
             return replace(published, name=str(beside), source=LocalFile(path=beside))
         return published
     for place in _places(entry, path):
@@ -247,7 +254,7 @@ def _text_encoder(
     entry: Entry, given: TextEncoder | str | Path | None, device: torch.device | str
 ) -> TextEncoder | None:
     """The encoder that is given, or the entry's, found where it is said to be."""
-    if given is not None and not getattr(entry.config, "text_features", 0):
+    if given is not None and not isinstance(entry.text, Chat) and not getattr(entry.config, "text_features", 0):
         raise ValueError(f"{entry.name} reads no text features: leave out text_encoder=")
     encoder = _encoder(entry, given, device)
     if encoder is not None and entry.text_fingerprint and encoder.fingerprint != entry.text_fingerprint:
@@ -262,6 +269,8 @@ def _text_encoder(
 def _encoder(entry: Entry, given: TextEncoder | str | Path | None, device: torch.device | str) -> TextEncoder | None:
     if given is not None and not isinstance(given, (str, Path)):
         return given
+    if isinstance(entry.text, Chat):
+        return ChatText(entry.text, source=given)
     if isinstance(entry.text, T5):
         return T5Text(entry.text, source=given, device=device)
     if entry.text is None:  # a file with other sizes than any published model's

@@ -25,7 +25,7 @@ def fitting(state: Mapping[str, Tensor], *, role: Role | None = None) -> list[En
 
 def _fits(shapes: Mapping[str, tuple[int, ...]], entry: Entry) -> bool:
     found = family(entry.role, entry.family)
-    shapes, key_map = keymap.renamed(shapes, found.aliases), found.key_map(entry.config)
+    shapes, key_map = keymap.renamed(keymap.part(shapes, entry.prefix), found.aliases), found.key_map(entry.config)
     if not keymap.covers(shapes, key_map):  # cheap, and spares building most of the models
         return False
     expected = official_shapes(entry.role, entry.family, entry.config)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from smalti.files import read_tensors
 from smalti.hub.keymap import WeightsError
+from smalti.hub.shards import is_index, read_shards
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -51,9 +52,10 @@ def _allowed() -> list[Any]:
     return allowed
 
 
-def read_weights(path: str | Path) -> Any:
+def read_weights(path: str | Path, prefix: str = "") -> Any:
     """Everything a weight file holds, on the CPU, memory-mapped where the format allows.
 
+    `path` may be the index of several files; of these only the ones with keys that begin with `prefix` are read.
     Errors: FileNotFoundError; WeightsError naming the file if it is damaged, of another kind, or would run code.
     """
     path = Path(path)
@@ -61,6 +63,8 @@ def read_weights(path: str | Path) -> Any:
         raise FileNotFoundError(f"no weight file {path}")
     if path.suffix == ".safetensors":
         return read_tensors(path)[0]
+    if is_index(path):
+        return read_shards(path, prefix)
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"{path} is no weight file: known endings are {', '.join(SUFFIXES)}")
     try:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from smalti.decoding.settings import Settings
 from smalti.hub.families import Role
 from smalti.images import Resize
+from smalti.text.chat import Chat
 from smalti.text.t5 import T5
 
 
@@ -23,7 +24,7 @@ class HubFile:
     repo: str
     """Hub id, "owner/name"."""
     file: str
-    """Path inside the repository."""
+    """Path inside the repository; of a model in several files, that of their index (*.safetensors.index.json)."""
     beside: tuple[str, ...] = ()
     """Small files of the same folder that say more about it, such as config.json; fetched along where that works."""
 
@@ -120,6 +121,8 @@ class Entry:
     """Where the weights are; None = nowhere yet."""
     wrapping: str = ""
     """Where the state dict is in the file: "" (bare) or a name of `smalti.hub.pickles.WRAPPINGS`."""
+    prefix: str = ""
+    """In a file that holds several models: what the keys of this one begin with; it is taken off, the rest is left."""
     companions: tuple[Companion, ...] = ()
     """Further files of the same model; a local one is looked for beside the first, under its published name."""
     sha256: str | None = None
@@ -144,7 +147,7 @@ class Entry:
     """For generators: number of classes."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, where they are more than numbers."""
-    text: Literal["packaged"] | T5 | None = None
+    text: Literal["packaged"] | T5 | Chat | None = None
     """For generators that take text: the text encoder."""
     text_fingerprint: str = ""
     """For generators: sha256 of the text encoder they were trained with, where it is known; checked on loading."""

@@ -16,6 +16,7 @@ from smalti.hub.families import family_of
 from smalti.hub.folders import CARD, CONFIG, FORMAT, WEIGHTS
 from smalti.pipeline import ImageGenerator
 from smalti.text.base import TextEncoder
+from smalti.text.chat import ChatText
 from smalti.text.t5 import T5Text
 from smalti.tokenizers.base import Tokenizer
 
@@ -99,9 +100,11 @@ def _generator_facts(model: ImageGenerator) -> dict[str, Any]:
 
 
 def _text_facts(encoder: TextEncoder) -> dict[str, Any]:
-    """A T5 is named by where it is published: its weights are not read for that."""
+    """A T5 or a chat is named by where it is published: its files are not read for that."""
     if isinstance(encoder, T5Text):
         return {"encoder": asdict(encoder.settings)}
+    if isinstance(encoder, ChatText):
+        return {"encoder": asdict(encoder.chat)}
     return {"encoder": "packaged", "fingerprint": encoder.fingerprint}
 
 

@@ -3,13 +3,14 @@
 Shape suffixes: B batch, T ids of the prompt, D width of a semantic feature.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from smalti.generators.base import Condition
+from smalti.text.chat import ChatIds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +31,7 @@ class Prompt(Condition):
         super().__post_init__()
         if self.text is None:
             return
-        for name in ("text_mask", "null_mask", "text_null_mask", "features"):
+        for name in _ALONG_TEXT:
             value = getattr(self, name)
             if value is not None and value.shape[:2] != self.text.shape:
                 raise ValueError(
@@ -39,8 +40,8 @@ class Prompt(Condition):
 
     def __getitem__(self, rows: slice) -> Self:
         """The prompts of some images of the batch."""
-        own = {f.name: getattr(self, f.name) for f in fields(Prompt) if f.name in _OWN}
-        return replace(super().__getitem__(rows), **{k: v[rows] for k, v in own.items() if v is not None})
+        values = {name: getattr(self, name) for name in ("classes", "text", *_ALONG_TEXT)}
+        return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})
 
     def null(self) -> Self:
         """The same batch, of which only what the branch "null" sees counts."""
@@ -71,8 +72,29 @@ class Prompt(Condition):
             null = _shared(text, mask, condition.empty_text[condition.empty_mask])
         return cls(classes=condition.classes, text=text, text_mask=mask, null_mask=null)
 
+    @classmethod
+    def of_chat(cls, chat: ChatIds, features: Tensor | None = None) -> "Prompt":
+        """The prompts of a chat; `features` float [B, n, D] are the semantic features of the images inside them.
 
-_OWN = ("null_mask", "text_null_mask", "features")
+        The null branch sees the template, the third one the images, too. Errors: ValueError for features of another
+        batch or number of tokens than the chat has room for.
+        """
+        classes = torch.full((len(chat.ids),), -1)
+        prompt = cls(classes=classes, text=chat.ids, text_mask=chat.mask, null_mask=chat.template)
+        if features is None:
+            return prompt
+        counts = set(chat.patches.sum(dim=1).tolist())
+        if features.ndim != 3 or len(features) != len(chat.ids) or counts != {features.shape[1]}:
+            raise ValueError(
+                f"features must be [{len(chat.ids)}, {max(counts, default=0)}, width] for the images of these prompts, "
+                f"got {list(features.shape)}"
+            )
+        placed_BTD = features.new_zeros(*chat.ids.shape, features.shape[2])
+        placed_BTD[chat.patches.to(features.device)] = features.flatten(0, 1)
+        return replace(prompt, text_null_mask=chat.template | chat.image, features=placed_BTD)
+
+
+_ALONG_TEXT = ("text_mask", "null_mask", "text_null_mask", "features")
 
 
 def _shared(text_BT: Tensor, mask_BT: Tensor, empty_n: Tensor) -> Tensor:

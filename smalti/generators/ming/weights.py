@@ -13,6 +13,7 @@ _LANGUAGE: dict[str, str | None] = {
     "model.model.word_embeddings.weight": "language.embedding.weight",
     "model.model.norm.weight": "language.norm.weight",
     "model.lm_head.weight": None,  # writes text
+    "vision.*": None,  # the tokenizer, a model of its own
 }
 _BLOCK: dict[str, str | None] = {
     "input_layernorm": "attention_norm",
