@@ -16,6 +16,9 @@ from smalti.images import enlarge
 from smalti.tokenizers.base import Tokenizer
 from smalti.tokens import Tokens
 
+BATCH = 8
+"""Images in every batch, the last one filled up: kernels are chosen by the batch size, and round by it."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Output:
@@ -82,21 +85,32 @@ class TokenizerSubject:
         return prepare(self.protocol, image)
 
     def outputs(self, images: Tensor, indices: Sequence[int]) -> tuple[list[Output], Tokens | None, float]:
-        """Encoded once, decoded at every budget."""
-        size, start = (images.shape[-2], images.shape[-1]), time.perf_counter()
-        tokens = self.tokenizer.encode(images)
-        encoding = time.perf_counter() - start
-        found = [self._decoded(tokens.prefix(_within(tokens, k)), size) for k in self.budgets]
-        return found + [self._coded(b, images) for b in self.baselines], tokens.to("cpu"), encoding
+        """Encoded once, decoded at every budget; in batches of one size."""
+        parts = [self._batch(batch) for batch in images.split(BATCH)]
+        ours = [_joined([outputs[i] for outputs, _, _ in parts]) for i in range(len(self.budgets))]
+        tokens = Tokens.cat([tokens for _, tokens, _ in parts])
+        seconds = sum(seconds for _, _, seconds in parts)
+        return ours + [self._coded(b, images) for b in self.baselines], tokens, seconds
 
-    def _decoded(self, tokens: Tokens, size: tuple[int, int]) -> Output:
+    def _batch(self, images: Tensor) -> tuple[list[Output], Tokens, float]:
+        count = len(images)
+        filled = torch.cat([images, images[-1:].expand(BATCH - count, -1, -1, -1)])
+        start = time.perf_counter()
+        tokens = self.tokenizer.encode(filled)
+        seconds = time.perf_counter() - start
+        size = (images.shape[-2], images.shape[-1])
+        found = [self._decoded(tokens.prefix(_within(tokens, k)), size, count) for k in self.budgets]
+        return found, tokens[:count].to("cpu"), seconds
+
+    def _decoded(self, tokens: Tokens, size: tuple[int, int], count: int) -> Output:
         start = time.perf_counter()
         images = self.tokenizer.decode(tokens)
         seconds = time.perf_counter() - start
-        columns = {"tokens": tokens.lengths.double().cpu()}
+        columns = {"tokens": tokens.lengths[:count].double().cpu()}
         if not tokens.layout.continuous:
-            columns |= {"bits": tokens.bits(), "bpp": tokens.bits() / (size[0] * size[1])}
-        return Output(images=enlarge(images.cpu(), size), columns=columns, seconds=seconds)
+            bits = tokens.bits()[:count]
+            columns |= {"bits": bits, "bpp": bits / (size[0] * size[1])}
+        return Output(images=enlarge(images[:count].cpu(), size), columns=columns, seconds=seconds)
 
     def _coded(self, baseline: Baseline, images: Tensor) -> Output:
         start = time.perf_counter()
@@ -105,6 +119,14 @@ class TokenizerSubject:
         columns = {"bits": coded.bits, "bpp": coded.bits / pixels, "file_bpp": coded.file_bits / pixels}
         columns["fits"] = coded.fits.double()
         return Output(images=coded.images.cpu(), columns=columns, seconds=time.perf_counter() - start)
+
+
+def _joined(parts: Sequence[Output]) -> Output:
+    return Output(
+        images=torch.cat([p.images for p in parts]),
+        columns={name: torch.cat([p.columns[name] for p in parts]) for name in parts[0].columns},
+        seconds=sum(p.seconds for p in parts),
+    )
 
 
 def _within(tokens: Tokens, budget: int) -> int | list[int]:
