@@ -74,6 +74,8 @@ class Row:
     late_over_early: float | None
     """Time of a step in the last quarter over one in the first, by the median; 1 = cost does not grow with position.
     None where steps decide different numbers of tokens."""
+    same_alone: float | None
+    """Share of the ids of the first image that are the same when it is made alone; None at batch 1."""
     changed_ids: float | None
     """Share of the most likely ids that differ from float32, teacher-forced on one sequence; None in float32."""
 
@@ -162,6 +164,15 @@ def late_over_early(times: list[float], model: Generator) -> float | None:
     return last[len(last) // 2] / first[len(first) // 2]
 
 
+def same_alone(model: ImageGenerator, stages: Sequence[Stage], run: Callable[[], Any]) -> float | None:
+    """Share of equal ids of one image in a batch and alone; its noise is the same bit for bit."""
+    if model.generator.layout.continuous:
+        return None
+    *_, together = run()
+    *_, alone = model._decode(stages, condition_of(model.generator, 1), 0, None)
+    return float((together.values[0] == alone.values[0]).float().mean())
+
+
 @torch.inference_mode()
 def changed_ids(name: str, dtype: torch.dtype) -> float | None:
     """Share of the most likely ids that change with the dtype, on one random sequence."""
@@ -228,6 +239,7 @@ def measure(name: str, args: argparse.Namespace) -> list[Row]:
                 gigabytes_per_second=rates.gigabytes_per_second,
                 gigaflops=rates.gigaflops,
                 late_over_early=late_over_early(times, model.generator),
+                same_alone=None if batch == 1 else same_alone(model, stages, run),
                 changed_ids=None if batch != args.batch[0] else changed_ids(name, dtype),
             )
         )
@@ -240,7 +252,7 @@ def main() -> None:
     if args.child:
         print(json.dumps([asdict(row) for row in measure(args.model[0], args)]))
         return
-    columns = "batch steps seconds tokens/s peak-MB weight-GB GFLOP x-floor GB/s GFLOP/s late/early ids-changed"
+    columns = "batch steps seconds tokens/s peak-MB weight-GB GFLOP x-floor GB/s GFLOP/s late/early same-alone bf16-ids"
     print(f"{'model':26}" + "".join(f"{name:>12}" for name in columns.split()))
     rows: list[dict[str, Any]] = []
     passed = [a for a in sys.argv[1:] if a != "--json" and a != str(args.json)]
@@ -258,7 +270,7 @@ def main() -> None:
                 f"{row.batch}", f"{row.steps}", f"{row.seconds:.2f}", f"{row.tokens_per_second:.1f}",
                 f"{row.peak_megabytes:.0f}", f"{row.weight_gigabytes:.1f}", f"{row.gigaflop:.0f}",
                 f"{row.floor_ratio:.2f}", f"{row.gigabytes_per_second:.1f}", f"{row.gigaflops:.0f}",
-                growth, changed,
+                growth, "-" if row.same_alone is None else f"{row.same_alone:.2%}", changed,
             ]  # fmt: skip
             print(f"{row.model:26}" + "".join(f"{n:>12}" for n in numbers), flush=True)
     if args.json:

@@ -302,6 +302,10 @@ class ImageGenerator:
         `generate`, with one class or text for all images or one each. Errors: ValueError for a mask of another shape,
         or tokens that do not lie on a grid.
         """
+        if not self.tokenizer.places:
+            raise ValueError(
+                f"the tokens of {self.tokenizer.name} stand for no places: a mask cannot choose among them"
+            )
         tokens = self.tokenizer.encode(images)
         if mask.shape[-2:] != images.shape[-2:]:
             raise ValueError(f"the mask is {list(mask.shape[-2:])} pixels, the image {list(images.shape[-2:])}")

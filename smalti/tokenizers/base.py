@@ -101,6 +101,8 @@ class Tokenizer(nn.Module, ABC):
     sizes: Sizes
     frames: int = 0
     """Frames T of every clip; 0 = still images."""
+    places: bool = True
+    """False where the tokens of a grid stand for no place of the image, so that a mask cannot choose among them."""
     decode_options: type | None = None
     """Dataclass that `decode(options=)` takes; None = there are no options."""
     _layout: TokenLayout

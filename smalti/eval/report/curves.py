@@ -43,12 +43,13 @@ def curves_plot(
     xs = [scale(v) for line in lines for v in line.x]
     ys = [v for line in lines for v in (*line.y, *line.low, *line.high)]
     ticks = nice_ticks(min(ys) if floor is None else floor, max(ys), 5)
+    bottom = ticks[0]
     x0, x1 = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
     pad = 0.04 * (x1 - x0)
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = (scale(x) - x0 + pad) / (x1 - x0 + 2 * pad)
-        up = (y - ticks[0]) / (ticks[-1] - ticks[0])
+        up = (max(y, bottom) - bottom) / (ticks[-1] - bottom)
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
     parts = [_grid(ticks, at, x_label, y_label, lines[0].x[0])]

@@ -25,6 +25,8 @@ LEADS = {
     "text": "Known text, rendered, sent through the tokenizer and read again; dCER is what the tokenizer adds.",
     "tokens": "How the codes are used, over all images of this run.",
 }
+SHOWN = 4
+"""Curves of a task that are open on the page; the others unfold."""
 RATES = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips_alex": "LPIPS (lower is better)"}
 
 
@@ -103,7 +105,11 @@ def _task_plots(result: EvalResult, task: str) -> str:
         log = len(first["x"]) > 2 and min(first["x"]) > 0 and max(first["x"]) / min(first["x"]) > 20
         units = {"x_label": first["x_unit"], "y_label": first["y_unit"]}
         plots.append(curves_plot(lines, title=first["title"], log_x=log, **units))
-    return f'<div class="plots">{"".join(plots)}</div>'
+    shown = f'<div class="plots">{"".join(plots[:SHOWN])}</div>'
+    if len(plots) <= SHOWN:
+        return shown
+    more = f'<div class="plots">{"".join(plots[SHOWN:])}</div>'
+    return f"{shown}<details><summary>{len(plots) - SHOWN} more curves</summary>{more}</details>"
 
 
 def _details(result: EvalResult, folder: Path) -> str:

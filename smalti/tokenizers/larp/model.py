@@ -129,6 +129,8 @@ class Decoder(nn.Module):
 class LARPTokenizer(Tokenizer):
     """Clip of a fixed length and size to tokens, each of which may be about all of it."""
 
+    places = False
+
     def __init__(self, config: LARPConfig) -> None:
         super().__init__()
         self.config, self.frames = config, config.frames
