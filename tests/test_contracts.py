@@ -19,7 +19,7 @@ from smalti.decoding.sampling import Sampling
 from smalti.generators.base import Condition, Generator
 from smalti.hub.families import FAMILIES as FAMILIES_OF_THE_HUB
 from smalti.nn.linear import can_pack, pack_linears, unpack_linears
-from smalti.tokens import Tokens
+from smalti.tokens import PAD, Tokens
 from tests.own_method import Bigrams, MeanColor
 from tests.tiny import gathered
 from tests.tiny.generators import Generators
@@ -42,6 +42,7 @@ FAMILIES: dict[str, Callable[[], Generators]] = {
     **gathered("GENERATORS"),
 }
 CONTINUOUS = [name for name, make in FAMILIES.items() if make().first.layout.continuous]
+CONFIDENT = [name for name, make in FAMILIES.items() if make().first.schedule().by_confidence]
 OBJECTIVES = [name for name, make in gathered("GENERATORS").items() if make().objective is not None]
 
 
@@ -72,6 +73,8 @@ def test_decoding_step_by_step_equals_teacher_forcing(family: Generators) -> Non
     """The log-probability of every choice equals that of the teacher-forced pass: caches change nothing."""
     if family.first.layout.continuous:
         pytest.skip("latents have velocities, which the next test compares")
+    if family.first.schedule().by_confidence:
+        pytest.skip("what is predicted depends on what is masked: the test after the next compares")
     partials = generate(family, [Stage(model=family.first)], [0, 1])
     tokens = Tokens(layout=family.first.layout, ids=partials[-1].values.clone())
     with torch.no_grad():
@@ -107,6 +110,23 @@ def test_velocities_step_by_step_equal_teacher_forcing(name: str, monkeypatch: p
         assert torch.allclose(velocity, whole[:, step.positions], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", CONFIDENT)
+def test_confident_choices_equal_the_pass_over_what_was_known(name: str) -> None:
+    """The log-probability of every choice equals that of a pass with everything masked that was open."""
+    family = FAMILIES[name]()
+    values = torch.full((2, family.first.layout.length), PAD)
+    for partial in generate(family, [Stage(model=family.first)], [0, 1]):
+        with torch.no_grad():
+            tokens = Tokens(layout=family.first.layout, ids=values)
+            logits = family.first(tokens, family.condition([0, 1])).logits_RBnV[0]
+        choice, values = partial.choice, partial.values.clone()
+        assert choice is not None and choice.positions is not None and choice.logprobs is not None
+        assert torch.equal(values.gather(1, choice.positions), choice.ids)
+        rows = torch.arange(2)[:, None]
+        assert torch.allclose(choice.logprobs, logits.log_softmax(-1)[rows, choice.positions, choice.ids], atol=1e-5)
+    assert (values != PAD).all()
+
+
 def test_an_image_is_the_same_alone_and_in_a_batch(family: Generators) -> None:
     """Noise belongs to the image: image 2 of seed 4 equals image 0 of seed 6."""
     batch = generate(family, [guided(family.first)], [0, 1, 2], seed=4)[-1].values
@@ -127,9 +147,8 @@ def test_hand_over_in_the_middle_keeps_the_first_part(family: Generators) -> Non
     """The drafter's tokens stay, and the step numbers count in the full schedule."""
     stages = [guided(family.first, until=1), guided(family.second)]
     partials = generate(family, stages, [0, 1])
-    first = generate(family, [guided(family.first)], [0, 1])[0].values
-    positions = family.first.schedule()[0].positions
-    assert torch.allclose(partials[-1].values[:, positions].float(), first[:, positions].float(), atol=1e-6)
+    first = generate(family, [guided(family.first)], [0, 1])[0]
+    assert torch.allclose(partials[-1].values[first.decided].float(), first.values[first.decided].float(), atol=1e-6)
     assert [p.step for p in partials] == list(range(len(family.first.schedule())))
 
 
@@ -153,10 +172,8 @@ def test_known_tokens_stay(family: Generators) -> None:
 
 def test_known_first_steps_equal_the_run_that_made_them(family: Generators) -> None:
     """Continuing a prefix in one pass gives what the cached run gave."""
-    whole = generate(family, [guided(family.first)], [0, 1])[-1].values
-    positions = family.first.schedule().positions_before(2)
-    keep = torch.zeros(whole.shape[:2], dtype=torch.bool)
-    keep[:, positions] = True
+    partials = generate(family, [guided(family.first)], [0, 1])
+    whole, keep = partials[-1].values, partials[1].decided
     again = generate(family, [guided(family.first)], [0, 1], known=Known(values=whole.clone(), keep=keep))
     assert torch.allclose(again[-1].values.float(), whole.float(), atol=1e-4)  # ids are equal
     assert again[0].step == 1 and again[0].choice is None
@@ -243,7 +260,7 @@ def test_packed_weights_change_nothing_and_come_back(name: str) -> None:
     assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
     with pytest.raises(ValueError, match="packed for inference"):
         family.first.train()
-    unpack_linears(family.first)
+    unpack_linears(family.first.eval())  # the refused call has switched some modules
     again = generate(family, [guided(family.first)], [0, 1])[-1].values
     assert torch.allclose(again.float(), plain[-1].values.float(), atol=1e-5)
 
