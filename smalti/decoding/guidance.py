@@ -6,7 +6,7 @@ One convention for every family: guided = u + s * (c - u) with conditional c and
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -55,6 +55,11 @@ class Guidance:
             raise ValueError(f"guidance scales must be finite, got {self.scale}, {self.base}, {self.image_scale}")
         if not 0 <= self.start <= self.stop <= 1:
             raise ValueError(f"guidance interval must satisfy 0 <= start <= stop <= 1, got {self.start}, {self.stop}")
+
+    @classmethod
+    def first_steps(cls, scale: float, count: int, steps: int) -> Self:
+        """Guidance in the first `count` of `steps` steps, none after them."""
+        return cls(scale=scale, curve=tuple(float(i < count) for i in range(steps)))
 
     @property
     def scales(self) -> tuple[float, ...]:

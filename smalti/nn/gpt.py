@@ -48,9 +48,10 @@ class Attention(nn.Module):
         q, k = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
+            q = q.to(k.dtype)
         dropout = self.dropout if self.training else 0.0
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout)
-        return self.drop(self.proj(h.transpose(1, 2).flatten(2)))
+        return self.drop(self.proj(h.transpose(1, 2).flatten(2).to(x_RnD.dtype)))
 
 
 class FeedForward(nn.Module):

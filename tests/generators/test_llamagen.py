@@ -156,8 +156,6 @@ def test_the_cache_is_as_long_as_it_must_be() -> None:
     model = tiny_llamagen_generator()
     state = model.begin(Condition.of_classes([1]), feedback=NoFeedback())
     assert state.cache.values.shape[-2] == 16
-    with pytest.raises(ValueError, match="at least 2 tokens"):
-        interval_guidance(2.0, 1, 1)
 
 
 def test_heads_of_a_width_that_8_does_not_divide() -> None:

@@ -17,7 +17,7 @@ from smalti.decoding.prediction import Categorical
 from smalti.decoding.schedules import Schedule, next_detail
 from smalti.generators.base import Condition, Generator
 from smalti.generators.detailflow.config import DetailFlowConfig
-from smalti.nn.cache import KVCache
+from smalti.nn.cache import KVCache, cache_dtype
 from smalti.nn.gpt import Block
 from smalti.nn.gpt_condition import ClassToken
 from smalti.nn.rope import grid_rotations, on_device, without_place
@@ -141,7 +141,12 @@ class DetailFlowGenerator(Generator):
             x_BnD = self._embed(known[:, : self.steps.ends[start - 1]], 0)
             x_RnD = torch.cat([x_RnD, x_BnD.repeat(rows, 1, 1)], dim=1)
         shape = {"layers": config.depth, "rows": len(x_RnD), "heads": config.heads, "length": config.tokens}
-        cache = KVCache(**shape, head_dim=config.width // config.heads, dtype=x_RnD.dtype, device=x_RnD.device)
+        cache = KVCache(
+            **shape,
+            head_dim=config.width // config.heads,
+            dtype=cache_dtype(x_RnD.dtype, x_RnD.device),
+            device=x_RnD.device,
+        )
         rotations = self._rotations(x_RnD.device)
         return DetailFlowState(step=start, rows=rows, cache=cache, rotations=rotations, pending=x_RnD)
 

@@ -66,7 +66,7 @@ def interval_guidance(scale: float, interval: int, tokens: int) -> Guidance:
     """
     if interval < 0:
         return Guidance(scale=scale)
-    return Guidance(scale=scale, curve="interval", stop=min(1.0, (interval + 1) / (tokens - 1)))
+    return Guidance.first_steps(scale, interval + 2, tokens)
 
 
 _SIZES = {"b": (12, 768, 12), "l": (24, 1024, 16), "xl": (36, 1280, 20), "xxl": (48, 1536, 24), "2b": (48, 1920, 32)}

@@ -94,10 +94,8 @@ PUBLISHED = {
 def interval_guidance(scale: float, interval: int, tokens: int) -> Guidance:
     """The authors' `cfg_interval`: the first token and `interval` + 1 more of `tokens` are guided, the rest is not.
 
-    A negative interval guides all. Errors: ValueError for fewer than two tokens.
+    A negative interval guides all.
     """
-    if tokens < 2:
-        raise ValueError(f"a guidance interval needs at least 2 tokens, got {tokens}")
     if interval < 0:
         return Guidance(scale=scale)
-    return Guidance(scale=scale, curve="interval", stop=min(1.0, (interval + 1) / (tokens - 1)))
+    return Guidance.first_steps(scale, interval + 2, tokens)

@@ -14,7 +14,7 @@ from smalti.decoding.prediction import Categorical
 from smalti.decoding.schedules import Schedule, raster
 from smalti.generators.base import Condition, Generator
 from smalti.generators.llamagen.config import LlamaGenConfig
-from smalti.nn.cache import KVCache
+from smalti.nn.cache import KVCache, cache_dtype
 from smalti.nn.gpt import Block
 from smalti.nn.gpt_condition import CaptionTokens, ClassToken, Prefix
 from smalti.nn.rope import grid_rotations, on_device, without_place
@@ -177,7 +177,9 @@ class LlamaGenGenerator(Generator):
     def _cache(self, x_RnD: Tensor, length: int) -> KVCache:
         c = self.config
         shape = {"layers": c.depth, "rows": x_RnD.shape[0], "heads": c.heads, "length": length}
-        return KVCache(**shape, head_dim=c.width // c.heads, dtype=x_RnD.dtype, device=x_RnD.device)
+        return KVCache(
+            **shape, head_dim=c.width // c.heads, dtype=cache_dtype(x_RnD.dtype, x_RnD.device), device=x_RnD.device
+        )
 
     def predict(self, state: LlamaGenState) -> Categorical:
         """Logits [R, B, 1, V] of token `state.step`; everything pending runs in this one pass."""

@@ -15,7 +15,7 @@ from smalti.decoding.schedules import Schedule, neighbor
 from smalti.generators.base import Condition, Generator
 from smalti.generators.nar.config import NARConfig
 from smalti.generators.nar.neighbors import Neighbors
-from smalti.nn.cache import KVCache
+from smalti.nn.cache import KVCache, cache_dtype
 from smalti.nn.gpt import Block
 from smalti.nn.gpt_condition import CaptionTokens, ClassToken, Prefix
 from smalti.nn.rope import grid_rotations, on_device, without_place
@@ -242,7 +242,9 @@ class NARGenerator(Generator):
         """Room for the condition and all diagonals but the last, which predicts nothing."""
         c, length = self.config, count + self._schedule.length - self._schedule[len(self._schedule) - 1].count
         shape = {"layers": c.blocks, "rows": x_RnD.shape[0], "heads": c.heads, "length": length}
-        return KVCache(**shape, head_dim=c.width // c.heads, dtype=x_RnD.dtype, device=x_RnD.device)
+        return KVCache(
+            **shape, head_dim=c.width // c.heads, dtype=cache_dtype(x_RnD.dtype, x_RnD.device), device=x_RnD.device
+        )
 
     def predict(self, state: NARState) -> Categorical:
         """Logits [R, B, m, V] of diagonal `state.step`; everything pending runs in this one pass."""
