@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Traffic, measure_rates, median_seconds, peak_megabytes
+from smalti.decoding.loop import Stage
 from smalti.files import write_json
 from smalti.generators.base import Condition, Generator
 from smalti.hub import model_info

@@ -49,6 +49,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.extend(layer, k, v)
             q = q.to(k.dtype)
+            mask = mask.to(k.dtype) if mask is not None and mask.is_floating_point() else mask
         dropout = self.dropout if self.training else 0.0
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout)
         return self.drop(self.proj(h.transpose(1, 2).flatten(2).to(x_RnD.dtype)))
