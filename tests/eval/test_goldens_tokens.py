@@ -69,7 +69,7 @@ def _codes(account: Account, summary: TokenSummary) -> None:
     ):
         account.compare(account.one(pattern), value, rtol=1e-9)
     # the reference stops a bounded search at 1e-5; its likelihood, compared above, is flat there
-    account.compare("zipf_mle_truncated_rank/alpha", ours.zipf_likelihood.alpha, atol=1e-5)
+    account.compare("zipf_mle_truncated_rank/alpha", ours.zipf_likelihood.alpha, atol=3e-5)
 
 
 def _order(account: Account, summary: TokenSummary) -> None:

@@ -69,7 +69,7 @@ class SparseCounts:
 def entropy_bits(counts: Counts) -> float:
     """H = -sum p log2 p; 0 of nothing."""
     total = counts.sum()
-    return float(np.log2(total) - (counts * np.log2(counts)).sum() / total) if total else 0.0
+    return max(0.0, float(np.log2(total) - (counts * np.log2(counts)).sum() / total)) if total else 0.0
 
 
 def miller_madow_bits(counts: Counts) -> float:
