@@ -96,6 +96,8 @@ FAMILIES = (
     Family(role="generator", name="hita", config="HitaConfig", model="HitaGenerator"),
     Family(role="generator", name="detailflow", config="DetailFlowConfig", model="DetailFlowGenerator"),
     Family(role="generator", name="llamagen", config="LlamaGenConfig", model="LlamaGenGenerator"),
+    Family(role="generator", name="titok", config="TiTokGeneratorConfig", model="TiTokGenerator"),
+    Family(role="generator", name="rar", config="RARConfig", model="RARGenerator"),
     Family(role="generator", name="nar", config="NARConfig", model="NARGenerator"),
     Family(role="generator", name="flextok", config="FlexARConfig", model="FlexARGenerator"),
 )

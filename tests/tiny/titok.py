@@ -1,10 +1,14 @@
-"""TiTok in its three kinds, and TA-TiTok, at tiny size."""
+"""TiTok in its three kinds, TA-TiTok, and the masked generators, at tiny size."""
 
 import torch
 
+from smalti.generators.titok.config import PUBLISHED, TiTokGeneratorConfig
+from smalti.generators.titok.model import TiTokGenerator
+from smalti.generators.titok.objective import TiTokGeneratorObjective
 from smalti.tokenizers.titok.config import TiTokConfig, ViTSize
 from smalti.tokenizers.titok.model import TiTok
 from smalti.tokenizers.titok.objective import TiTokObjective, TiTokObjectiveConfig
+from tests.tiny.generators import Generators
 
 SIZE = ViTSize(width=32, depth=2, heads=2)
 KINDS: dict[str, dict[str, object]] = {
@@ -37,10 +41,32 @@ def tiny_titok_objective(model: TiTok) -> TiTokObjective:
     return TiTokObjective(model, TiTokObjectiveConfig(kl=0.01))
 
 
+def tiny_titok_generator(**changes: object) -> TiTokGenerator:
+    """6 tokens in 4 steps, 5 classes; 2 blocks of width 32."""
+    torch.manual_seed(2)
+    sizes = {"depth": 2, "width": 32, "heads": 2, "hidden": 64, "tokens": 6, "vocab": 64, "classes": 5, "steps": 4}
+    model = TiTokGenerator(TiTokGeneratorConfig(**{**sizes, **changes})).eval()  # type: ignore[arg-type]
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model
+
+
+def _generators(**changes: object) -> Generators:
+    return Generators(
+        tokenizer=tiny_titok(),
+        first=tiny_titok_generator(**changes),
+        second=tiny_titok_generator(width=24, heads=3, **changes),
+        objective=TiTokGeneratorObjective,  # type: ignore[arg-type]
+    )
+
+
+GENERATORS = {"titok vit": _generators, "titok uvit": lambda: _generators(kind="uvit")}
 TOKENIZERS = {kind: lambda kind=kind: tiny_titok(kind) for kind in KINDS}
 OBJECTIVES = dict.fromkeys(KINDS, tiny_titok_objective)
 UNUSED = {"titok text": (r"decoder\.text_.*",)}  # read only when a batch brings text
+NAMES = {"vit": "ViT", "uvit": "UViT"}
 KEY_LISTS = {
+    **{f"titok/{name}-gen": f"generator_titok_{name}_{NAMES[config.kind]}" for name, config in PUBLISHED.items()},
     **{
         f"titok/{name}": f"tokenizer_titok_{name.replace('-', '_')}"
         for name in ("l32", "b64", "s128", "bl64-vq8k", "bl128-vq8k", "sl256-vq8k")

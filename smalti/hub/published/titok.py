@@ -1,5 +1,8 @@
-"""TiTok (arXiv 2406.07550) and TA-TiTok (arXiv 2501.07730): published tokenizers and numbers."""
+"""TiTok (arXiv 2406.07550) and TA-TiTok (arXiv 2501.07730): published models, numbers and sampler settings."""
 
+from smalti.decoding.settings import Settings
+from smalti.generators.titok.config import PUBLISHED as GENERATORS
+from smalti.generators.titok.config import authors_guidance, authors_sampling
 from smalti.hub.registry import Entry, HubFile, Paper, Published
 from smalti.images import Resize
 from smalti.tokenizers.titok.config import PUBLISHED as TOKENIZERS
@@ -79,4 +82,40 @@ def _tatitok(variant: str) -> Entry:
     )
 
 
-ENTRIES = (*(_titok(v) for v in _RFID), *(_tatitok(v) for v in _RFID_IS))
+_GENERATOR_PROTOCOL = (
+    "ImageNet 256x256, 50,000 images (50 per class), {steps} steps, {decay} guidance {scale}, "
+    "temperature {temperature} falling linearly, softmax temperature annealing, PNG, OpenAI's ADM evaluator; "
+    "reported by the authors"
+)
+_FID = {"l32": 2.77, "b64": 2.48, "s128": 1.97}
+_SAMPLER = {"l32": (4.5, "linear", 9.5), "b64": (3.0, "linear", 11.0), "s128": (6.9, "power-cosine", 2.8)}
+
+
+def _generator(size: str) -> Entry:
+    config, (scale, decay, temperature) = GENERATORS[size], _SAMPLER[size]
+    protocol = _GENERATOR_PROTOCOL.format(steps=config.steps, decay=decay, scale=scale, temperature=temperature)
+    return Entry(
+        name=f"titok/{size}-gen",
+        role="generator",
+        family="titok",
+        config=config,
+        tokenizer=f"titok/{size}",
+        source=HubFile(repo=f"yucornetto/generator_titok_{size}_imagenet", file="model.safetensors"),
+        weights_license=_LICENSE,
+        code_license="Apache-2.0",
+        paper=_TITOK,
+        published=(Published(metric="FID", value=_FID[size], protocol=protocol),),
+        settings=Settings(
+            guidance=authors_guidance(scale, decay, config.steps),  # type: ignore[arg-type]
+            sampling=authors_sampling(temperature, config.steps),
+        ),
+        image_size=256,
+        value_range="[0, 1]",
+        resize=Resize(kernel="bicubic"),
+        num_classes=config.classes,
+        verified=("goldens", "layout"),
+        notes=f"Also published as generator_titok_{size}.bin in fun-research/TiTok.",
+    )
+
+
+ENTRIES = (*(_titok(v) for v in _RFID), *(_tatitok(v) for v in _RFID_IS), *map(_generator, GENERATORS))
