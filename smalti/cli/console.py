@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from smalti.pipeline import ImageGenerator
@@ -62,12 +62,19 @@ def load_tokenizer(name: str, device: str = "cpu", window: int | None = None) ->
     return tokenizer if window is None else WindowedTokenizer(tokenizer, window=window)
 
 
-def load_generator(name: str, device: str = "cpu") -> "ImageGenerator":
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+def load_generator(
+    name: str, device: str = "cpu", dtype: Dtype = "float32", text_encoder: Path | None = None
+) -> "ImageGenerator":
     """A generator by name, file or folder; a ValueError for a tokenizer."""
+    import torch
+
     import smalti
     from smalti.pipeline import ImageGenerator
 
-    model = smalti.load(name, device=device)
+    model = smalti.load(name, device=device, dtype=getattr(torch, dtype), text_encoder=text_encoder)
     if not isinstance(model, ImageGenerator):
         generators = ", ".join(smalti.list_models(role="generator")[:6])
         raise ValueError(f"{name} is a tokenizer and generates nothing by itself; generators: {generators}, ...")

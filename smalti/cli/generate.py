@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from smalti.cli import call
-from smalti.cli.console import load_generator, print_json
+from smalti.cli.console import Dtype, load_generator, print_json
 
 if TYPE_CHECKING:
     from smalti.decoding.sampling import Sampling
@@ -31,6 +31,8 @@ def generate(
     then: str | None = None,
     handover: int | None = None,
     save_steps: bool = False,
+    text_encoder: Path | None = None,
+    dtype: Dtype = "float32",
     device: str = "cpu",
     json: bool = False,
 ) -> None:
@@ -53,6 +55,8 @@ def generate(
         then: Generator that takes over (drafter + refiner), of the same tokenizer.
         handover: Steps before it does.
         save_steps: Also write the images after every step, as 0000-step01.png, ...
+        text_encoder: Folder of the text encoder, for models asked by text whose encoder is not in the package.
+        dtype: Of the generator's weights: float32, bfloat16, float16.
         device: Where to compute: cpu, cuda, mps.
         json: Print JSON.
     """
@@ -61,7 +65,7 @@ def generate(
             raise ValueError('a class or text is empty: write for example --text "a red apple"')
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
-    generator = load_generator(name, device)
+    generator = load_generator(name, device, dtype, text_encoder)
     options: dict[str, Any] = {
         "classes": list(classes) or None,
         "text": list(text) or None,
@@ -69,7 +73,7 @@ def generate(
         "seed": seed,
         "guidance": guidance,
         "sampling": sampling_of(generator, temperature=temperature, top_k=top_k, top_p=top_p),
-        "then": load_generator(then, device) if then else None,
+        "then": load_generator(then, device, dtype) if then else None,
         "handover": handover,
         "budget": budget,
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from smalti.cli import call
-from smalti.cli.console import load_generator, print_json
+from smalti.cli.console import Dtype, load_generator, print_json
 from smalti.cli.generate import sampling_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def inpaint(
     top_k: int | None = None,
     top_p: float | None = None,
     paste: bool = False,
+    text_encoder: Path | None = None,
+    dtype: Dtype = "float32",
     device: str = "cpu",
     json: bool = False,
 ) -> None:
@@ -50,12 +52,14 @@ def inpaint(
         top_k: Draw from the k most likely tokens; 0 is all.
         top_p: Draw from the fewest tokens that reach this probability; 1 is all.
         paste: Put the original pixels back where nothing was to be painted.
+        text_encoder: Folder of the text encoder, for models asked by text whose encoder is not in the package.
+        dtype: Of the generator's weights: float32, bfloat16, float16.
         device: Where to compute: cpu, cuda, mps.
         json: Print JSON.
     """
     if (mask is None) == (margin == 0):
         raise ValueError("say what to paint: --mask MASK.png (white = paint) or --margin PIXELS, one of them")
-    generator = load_generator(name, device)
+    generator = load_generator(name, device, dtype, text_encoder)
 
     from smalti.files import write_json
     from smalti.images import read_images, write_images
