@@ -66,7 +66,7 @@ OBJECTIVES = dict.fromkeys(KINDS, tiny_titok_objective)
 UNUSED = {"titok text": (r"decoder\.text_.*",)}  # read only when a batch brings text
 NAMES = {"vit": "ViT", "uvit": "UViT"}
 KEY_LISTS = {
-    **{f"titok/{name}-gen": f"generator_titok_{name}_{NAMES[config.kind]}" for name, config in PUBLISHED.items()},
+    **{f"titok/generator-{name}": f"generator_titok_{name}_{NAMES[config.kind]}" for name, config in PUBLISHED.items()},
     **{
         f"titok/{name}": f"tokenizer_titok_{name.replace('-', '_')}"
         for name in ("l32", "b64", "s128", "bl64-vq8k", "bl128-vq8k", "sl256-vq8k")

@@ -95,7 +95,7 @@ def _generator(size: str) -> Entry:
     config, (scale, decay, temperature) = GENERATORS[size], _SAMPLER[size]
     protocol = _GENERATOR_PROTOCOL.format(steps=config.steps, decay=decay, scale=scale, temperature=temperature)
     return Entry(
-        name=f"titok/{size}-gen",
+        name=f"titok/generator-{size}",
         role="generator",
         family="titok",
         config=config,
