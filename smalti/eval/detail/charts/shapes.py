@@ -34,7 +34,7 @@ def landolt_rings(
 
     The ring has diameter 5 gap, stroke gap and a gap of width gap with parallel sides; `offsets` (x, y) move its
     center from the center of the cell; `levels` are background and ring; `cell` is the side s (default:
-    `landolt_cell(gap)`). 16 x 16 points a pixel.
+    `landolt_cell(gap)`). 16 x 16 points a pixel, 8 x 8 for gaps above 4 px.
     """
     side = cell or landolt_cell(gap)
     if gap <= 0 or side < 5 * gap:
@@ -46,7 +46,8 @@ def landolt_rings(
         ring = (square <= (2.5 * gap) ** 2) & (square >= (1.5 * gap) ** 2)
         return torch.stack([ring & ~_gap(right, up, k, gap) for k in range(ORIENTATIONS)])
 
-    ink = torch.stack([area_sample(lambda x, y, o=o: pattern(x, y, o), side, side) for o in offsets])
+    points = 16 if gap <= 4 else 8
+    ink = torch.stack([area_sample(lambda x, y, o=o: pattern(x, y, o), side, side, points) for o in offsets])
     return levels[0] + (levels[1] - levels[0]) * ink
 
 
@@ -69,17 +70,13 @@ class BarChart:
     """Bar width of each element in pixels: w_k = w_0 2^(-k/6)."""
 
 
-def three_bars(
-    size: int, *, vertical: bool, levels: tuple[float, float] = (0.9, 0.1), widest: float = 8.0, count: int = 22
-) -> BarChart:
+def three_bars(size: int, *, vertical: bool, levels: tuple[float, float] = (0.9, 0.1), count: int = 24) -> BarChart:
     """Elements of three bars of width w and length 5 w, w apart, in rows from the top left (after USAF 1951).
 
-    Widths fall by 2^(-1/6) from `widest`, which is halved until its element fits; elements that find no room are
-    left out, the smallest first.
+    Widths fall by 2^(-1/6) from a sixteenth of the image, at most 8 px, down to 0.7 px, as far as there is room.
     """
     check_side(size, 16, "a bar chart")
-    while 5 * widest + 4 > size:
-        widest /= 2
+    widest = min(8.0, size / 16)
     gray = torch.full((size, size), levels[0], dtype=torch.float64)
     element = torch.full((size, size), -1, dtype=torch.int64)
     kept: list[float] = []
@@ -87,6 +84,8 @@ def three_bars(
     row = 0
     for k in range(count):
         width = widest * 2 ** (-k / 6)
+        if width < 0.7:
+            break
         side = math.ceil(5 * width) + 2
         if left + side > size:
             left, top, row = 1, top + row, 0

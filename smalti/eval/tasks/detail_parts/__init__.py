@@ -1,0 +1,1 @@
+"""The groups of charts that `smalti.eval.tasks.detail` goes through."""
