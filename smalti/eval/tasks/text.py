@@ -1,0 +1,118 @@
+"""The text task: what a tokenizer keeps legible, against known text.
+
+Text is rendered, so that the truth is known. Every text is read on the original and on the reconstruction by the same
+reader, and dCER = CER(reconstruction) - CER(original). Strings of ladders are read inside their known boxes
+(recognition only; characters are compared without white space and case), posters and documents from end to end.
+Bands are the 10 and 90 per cent quantiles over resampled texts.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from smalti.eval.detail.result import Curve, Part, Picture, Quantity, Skipped
+from smalti.eval.tasks.detail_parts.setup import Reconstruct, Setup
+from smalti.eval.tasks.text_parts.ladders import ladders
+from smalti.eval.tasks.text_parts.pages import pages
+from smalti.eval.tasks.text_parts.scripts import joined, scripts
+from smalti.eval.tasks.text_parts.setup import TextSetup, open_reader
+from smalti.eval.text.scripts import check_fonts
+
+PARTS: dict[str, Callable[[TextSetup], Part]] = {
+    "ladders": ladders,
+    "posters": partial(pages, kind="posters"),
+    "documents": partial(pages, kind="documents"),
+    "scripts": scripts,
+}
+"""What is measured, in the order of the report."""
+SMALLEST = 32
+"""Pixels a side below which no text is shown."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextResult:
+    """All text measures of one reconstruction function."""
+
+    size: int
+    """Pixels a side of the images."""
+    quick: bool
+    seed: int
+    engine: str
+    """Name and version of the reader; empty if there is none here."""
+    images: int
+    """Images that were reconstructed."""
+    quantities: tuple[Quantity, ...]
+    curves: tuple[Curve, ...]
+    pictures: tuple[Picture, ...]
+    skipped: tuple[Skipped, ...]
+
+    def quantity(self, name: str) -> Quantity:
+        """The quantity of a name; KeyError listing the names there are."""
+        for item in self.quantities:
+            if item.name == name:
+                return item
+        raise KeyError(f"no {name!r}; there are {sorted(q.name for q in self.quantities)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; of the pictures only their names."""
+        return {
+            "size": self.size,
+            "quick": self.quick,
+            "seed": self.seed,
+            "engine": self.engine,
+            "images": self.images,
+            "quantities": {q.name: q.to_dict() for q in self.quantities},
+            "curves": {c.name: c.to_dict() for c in self.curves},
+            "pictures": [p.name for p in self.pictures],
+            "skipped": [asdict(s) for s in self.skipped],
+        }
+
+
+def text(
+    reconstruct: Reconstruct,
+    size: int,
+    *,
+    quick: bool,
+    seed: int,
+    engine: str = "rapidocr",
+    fonts: Mapping[str, str | Path] | None = None,
+    parts: tuple[str, ...] = tuple(PARTS),
+    batch: int = 32,
+    on_part: Callable[[str], None] | None = None,
+) -> TextResult:
+    """Measures what `reconstruct` (float32 [B, 3, size, size] in [0, 1] to the same shape) keeps legible.
+
+    `engine`: rapidocr or tesseract; one that is not installed becomes entries in `skipped` that say how to get it,
+    while glyph templates are still scored. `fonts`: font files by script (latin, chinese, japanese, korean, hindi);
+    without them Latin is set in the font inside Pillow, and the others in what the system has. `quick`: fewer sizes,
+    characters and pages; `on_part` is called with the name of each part before it begins. Errors: ValueError for a
+    size below 32 pixels, an unknown engine, part or script, or reconstructions of another shape, with NaN or outside
+    [0, 1]; FileNotFoundError for a font.
+    """
+    if size < SMALLEST:
+        raise ValueError(f"text needs at least {SMALLEST} pixels a side, got size={size}")
+    unknown = [p for p in parts if p not in PARTS]
+    if unknown or not parts:
+        raise ValueError(f"unknown parts {unknown} of {parts}: there are {', '.join(PARTS)}")
+    reader, reason = open_reader(engine)
+    charts = Setup(reconstruct=reconstruct, size=size, stride=None, quick=quick, seed=seed, batch=batch)
+    setup = TextSetup(charts=charts, engine=engine, reader=reader, reason=reason, fonts=check_fonts(fonts))
+    found = []
+    for name in parts:
+        if on_part is not None:
+            on_part(name)
+        found.append(PARTS[name](setup))
+    whole = joined(found)
+    return TextResult(
+        size=size,
+        quick=quick,
+        seed=seed,
+        engine=reader.label if reader else "",
+        images=whole.images,
+        quantities=whole.quantities,
+        curves=whole.curves,
+        pictures=whole.pictures,
+        skipped=whole.skipped,
+    )

@@ -1,0 +1,1 @@
+"""Known text on images, and readers of it."""

@@ -1,0 +1,233 @@
+"""Readers of text that work offline: RapidOCR, whose wheel carries its models, and Tesseract where it is installed.
+
+Every image is enlarged twice (bicubic) first: at a font size of 8 px that takes Tesseract from nothing to nearly all.
+"""
+
+import csv
+import hashlib
+import importlib.util
+import io
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from smalti.images import to_uint8
+
+ENGINES = ("rapidocr", "tesseract")
+INSTALL = 'pip install "smalti[eval]"'
+SCALE = 2
+"""Enlargement before reading."""
+REMEMBERED = 50_000
+"""Readings kept: the originals of a task are read once for all tokenizers."""
+LANGUAGES = {"latin": "eng", "chinese": "chi_sim", "japanese": "jpn", "korean": "kor", "hindi": "hin"}
+"""Tesseract's names."""
+Box = tuple[float, float, float, float]
+
+
+class EngineMissingError(RuntimeError):
+    """An engine that is not on this machine; the message says how to get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A piece of text that an engine found, with its bounding box in pixels (left, top, right, bottom)."""
+
+    text: str
+    box: Box
+
+
+class Engine(Protocol):
+    """What reads one enlarged image, uint8 [h, w, 3] RGB."""
+
+    label: str
+    """Name and version."""
+
+    def word(self, pixels: np.ndarray, script: str) -> str:
+        """The one string on the image."""
+        ...
+
+    def page(self, pixels: np.ndarray) -> list[Found]:
+        """All that is found, in any order."""
+        ...
+
+    def reads(self, script: str, alphabet: Sequence[str]) -> bool:
+        """Whether it knows the characters of a script."""
+        ...
+
+
+class Reader:
+    """An engine with its memory: the same pixels are read once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._memory: dict[str, str] = {}
+
+    @property
+    def label(self) -> str:
+        """Name and version of the engine."""
+        return self.engine.label
+
+    def reads(self, script: str, alphabet: Sequence[str]) -> bool:
+        """Whether the engine knows the characters of a script."""
+        return self.engine.reads(script, alphabet)
+
+    def word(self, image: Tensor, box: tuple[int, int, int, int], script: str = "latin") -> str:
+        """The string inside a known box (pixels, widened by 2) of an image float [3, H, W]: recognition only."""
+        left, top, right, bottom = box
+        part = image[:, max(top - 1, 0) : bottom + 1, max(left - 2, 0) : right + 2]
+        return self._recalled(f"word {script}", part, lambda pixels: self.engine.word(pixels, script))
+
+    def page(self, image: Tensor) -> str:
+        """All text of an image float [3, H, W], found and read, line by line from the top, each from the left."""
+        return self._recalled("page", image, lambda pixels: in_reading_order(self.engine.page(pixels)))
+
+    def _recalled(self, how: str, image: Tensor, read: Any) -> str:
+        pixels = to_uint8(image[None])[0].permute(1, 2, 0).contiguous().numpy()
+        key = hashlib.sha256(f"{how} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+        if key not in self._memory:
+            if len(self._memory) >= REMEMBERED:
+                self._memory.clear()
+            self._memory[key] = read(enlarged(pixels))
+        return self._memory[key]
+
+
+def enlarged(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] at twice its size, bicubic."""
+    image = Image.fromarray(pixels)
+    size = (image.width * SCALE, image.height * SCALE)
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+
+
+def in_reading_order(found: Sequence[Found]) -> str:
+    """Pieces joined by lines: a piece belongs to a line if its middle lies within the height of the line's first.
+
+    >>> boxes = {"world": (50, 1, 90, 11), "below": (0, 20, 40, 30), "hello": (0, 2, 40, 12)}
+    >>> in_reading_order([Found(text=t, box=b) for t, b in boxes.items()])
+    'hello world\\nbelow'
+    """
+    lines: list[list[Found]] = []
+    for piece in sorted(found, key=lambda f: (f.box[1] + f.box[3], f.box[0])):
+        middle = (piece.box[1] + piece.box[3]) / 2
+        if lines and lines[-1][0].box[1] <= middle <= lines[-1][0].box[3]:
+            lines[-1].append(piece)
+        else:
+            lines.append([piece])
+    return "\n".join(" ".join(f.text for f in sorted(line, key=lambda f: f.box[0])) for line in lines)
+
+
+@lru_cache(maxsize=4)
+def reader(engine: str) -> Reader:
+    """A reader by its name. Errors: ValueError for an unknown name; EngineMissingError with the way to get it."""
+    if engine not in ENGINES:
+        raise ValueError(f"text recognition engine {engine!r} is unknown; allowed: {', '.join(ENGINES)}")
+    return Reader(RapidOcr() if engine == "rapidocr" else Tesseract())
+
+
+class RapidOcr:
+    """RapidOCR on onnxruntime, with the PP-OCR models inside its wheel; nothing is downloaded."""
+
+    def __init__(self) -> None:
+        missing = [m for m in ("rapidocr", "onnxruntime") if importlib.util.find_spec(m) is None]
+        if missing:
+            raise EngineMissingError(f"not installed: {', '.join(missing)}: {INSTALL}")
+        from importlib.metadata import version
+
+        import rapidocr
+
+        folder = Path(rapidocr.__file__).parent / "models"
+        models = {part: sorted(folder.glob(f"*_{part}_*.onnx")) for part in ("det", "rec")}
+        if not all(models.values()):
+            raise EngineMissingError(f"this rapidocr has no models inside and would download them: {INSTALL} --upgrade")
+        threads = torch.get_num_threads()
+        self._run: Any = rapidocr.RapidOCR(
+            params={
+                "Global.log_level": "error",
+                "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                "Det.model_path": str(models["det"][-1]),
+                "Rec.model_path": str(models["rec"][-1]),
+            }
+        )
+        self.label = f"rapidocr {version('rapidocr')} ({models['rec'][-1].stem})"
+
+    def word(self, pixels: np.ndarray, script: str) -> str:
+        """The one string on the image; `script` changes nothing: one model reads all it knows."""
+        result = self._run(_bgr(pixels), use_det=False, use_cls=False, use_rec=True)
+        return " ".join(result.txts or ())
+
+    def page(self, pixels: np.ndarray) -> list[Found]:
+        """Lines of text with boxes in pixels of the enlarged image; upright text only."""
+        result = self._run(_bgr(pixels), use_det=True, use_cls=False, use_rec=True)
+        if result.boxes is None or result.txts is None:
+            return []
+        corners = [np.asarray(box) for box in result.boxes]
+        boxes = [(c[:, 0].min(), c[:, 1].min(), c[:, 0].max(), c[:, 1].max()) for c in corners]
+        return [Found(text=t, box=b) for t, b in zip(result.txts, boxes, strict=True)]
+
+    def reads(self, script: str, alphabet: Sequence[str]) -> bool:
+        """Whether all characters are among those the recognition model can give."""
+        return set("".join(alphabet)) <= self._characters()
+
+    @lru_cache(maxsize=1)  # noqa: B019 - one engine lives as long as the program
+    def _characters(self) -> frozenset[str]:
+        self.word(np.full((32, 64, 3), 255, np.uint8), "latin")  # the model is loaded at its first use
+        return frozenset(self._run.text_rec.postprocess_op.character)
+
+
+class Tesseract:
+    """The program `tesseract`, called once an image."""
+
+    def __init__(self) -> None:
+        program = shutil.which("tesseract")
+        if program is None:
+            way = "apt-get install tesseract-ocr, or your system's package of that name"
+            raise EngineMissingError(f"no program tesseract on the path: {way}")
+        self._program = program
+        listed = self._called(["--list-langs"], b"").splitlines()
+        self._languages = frozenset(line.strip() for line in listed[1:])
+        self.label = self._called(["--version"], b"").splitlines()[0]
+        if "eng" not in self._languages:
+            raise EngineMissingError("tesseract has no English data: apt-get install tesseract-ocr-eng")
+
+    def word(self, pixels: np.ndarray, script: str) -> str:
+        """The one line on the image, read with the language data of the script."""
+        return self._called(["stdin", "stdout", "--psm", "7", "-l", LANGUAGES[script]], _png(pixels)).strip()
+
+    def page(self, pixels: np.ndarray) -> list[Found]:
+        """Words with boxes in pixels of the enlarged image."""
+        table = self._called(["stdin", "stdout", "--psm", "11", "-l", "eng", "tsv"], _png(pixels))
+        found = []
+        for row in csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE):
+            if (row["text"] or "").strip():
+                left, top, width, height = (float(row[k]) for k in ("left", "top", "width", "height"))
+                found.append(Found(text=row["text"].strip(), box=(left, top, left + width, top + height)))
+        return found
+
+    def reads(self, script: str, alphabet: Sequence[str]) -> bool:
+        """Whether the language data of the script is installed."""
+        return LANGUAGES.get(script) in self._languages
+
+    def _called(self, arguments: list[str], given: bytes) -> str:
+        done = subprocess.run([self._program, *arguments], input=given, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"tesseract {' '.join(arguments)} failed: {done.stderr.decode(errors='replace')[-300:]}")
+        return done.stdout.decode("utf-8", errors="replace")
+
+
+def _bgr(pixels: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", dpi=(150, 150))
+    return stream.getvalue()
