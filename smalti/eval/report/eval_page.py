@@ -23,6 +23,7 @@ LEADS = {
         "middle 80 % of them. c/p: cycles per pixel."
     ),
     "text": "Known text, rendered, sent through the tokenizer and read again; dCER is what the tokenizer adds.",
+    "generation": "How near the generated images are, as a set, to the reference; N images on the side of the samples.",
     "tokens": "How the codes are used, over all images of this run.",
 }
 SHOWN = 4

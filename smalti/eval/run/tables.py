@@ -18,13 +18,26 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "frc_resolution_half": ("FRC.5 c/p", ".3f"),
 }
 """Metric -> heading and digits, in the order of the table."""
+GENERATION: dict[str, tuple[str, str]] = {
+    "fid": ("FID", ".2f"),
+    "sfid": ("sFID", ".2f"),
+    "kid": ("KID", ".4f"),
+    "inception_score": ("IS", ".2f"),
+    "precision": ("precision", ".3f"),
+    "recall": ("recall", ".3f"),
+    "density": ("density", ".3f"),
+    "coverage": ("coverage", ".3f"),
+    "class_accuracy": ("classes right", ".3f"),
+}
+"""The same for generated images."""
 Block = tuple[str, list[str], list[list[str]]]
 """Title, header, cells."""
 
 
-def columns_of(rows: Sequence[Row]) -> list[str]:
-    """The metrics that some row has."""
-    return [name for name in COLUMNS if any(name in row.summary for row in rows)]
+def columns_of(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+    """Heading and digits of the metrics that some row has; of generated images where all rows are."""
+    known = GENERATION if rows and all(row.kind == "samples" for row in rows) else COLUMNS
+    return {name: shown for name, shown in known.items() if any(name in row.summary for row in rows)}
 
 
 def cell(value: Value | None, digits: str) -> str:
@@ -40,11 +53,11 @@ def cell(value: Value | None, digits: str) -> str:
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Header and cells: name, tokens, then every metric that was measured."""
     names = columns_of(rows)
-    header = ["", "tokens", *(COLUMNS[n][0] for n in names), "N"]
+    header = ["", "tokens", *(heading for heading, _ in names.values()), "N"]
     body = []
     for row in rows:
         n = max((v.n for v in row.summary.values()), default=0)
-        cells = [cell(row.summary.get(name), COLUMNS[name][1]) for name in names]
+        cells = [cell(row.summary.get(name), digits) for name, (_, digits) in names.items()]
         body.append([row.subject, "-" if row.budget is None else str(row.budget), *cells, str(n)])
     return header, body
 
@@ -52,6 +65,8 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def blocks(result: EvalResult) -> list[Block]:
     """The tables of a run: VTBench's three tasks by their names, then the tokens."""
     found: list[Block] = []
+    if result.suite == "gen":
+        return [("generation", *table(result.rows))]
     if result.suite != "tokens":
         found.append(("reconstruction", *table(result.rows)))
     for task in ("detail", "text"):

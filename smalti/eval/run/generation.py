@@ -1,0 +1,215 @@
+"""Generation: samples of a generator, or given ones, against a reference set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from smalti.eval.environment import environment
+from smalti.eval.npz import write_statistics
+from smalti.eval.progress import stage
+from smalti.eval.protocols.base import Protocol
+from smalti.eval.protocols.base import protocol as protocol_named
+from smalti.eval.protocols.columns import Stamp, meets
+from smalti.eval.run.image_sets import FolderSet, ImageSet
+from smalti.eval.run.result import EvalResult, Row, Skip, Value, write_csv, write_result
+from smalti.eval.run.samples import make_samples, sample_facts
+from smalti.eval.run.set_features import Classifier, ReadSet, SetNetworks, gathered, run_set, set_networks
+from smalti.eval.run.set_reference import Reference, images_at, open_reference
+from smalti.eval.run.set_scores import KERNEL, Collected, accuracy, collect, distances, score_of_logits
+from smalti.eval.run.sources import fingerprint
+from smalti.pipeline import ImageGenerator
+
+if TYPE_CHECKING:
+    from smalti.eval.run.evaluate import Settings
+
+IMAGENET_CLASSES = 1000
+
+
+def evaluate_generation(
+    *,
+    generator: str | ImageGenerator | None = None,
+    samples: Path | None = None,
+    reference: Path | None = None,
+    n: int | None = None,
+    out: Path,
+    settings: "Settings",
+    device: str = "cpu",
+    classifier: Classifier | None = None,
+) -> EvalResult:
+    """Scores `n` images of a generator, or given samples, and writes metrics.json and per_image.csv into `out`.
+
+    `samples`: a folder, or an .npz of ADM's layout. `reference`: the same, an .npz of statistics, or of both; without
+    it only what needs none is measured. `classifier`: of the generator's classes; by default that of ImageNet, where
+    the classes are ImageNet's and its file is found. A killed run goes on where it was, with the sample it was making.
+
+    Errors: ValueError for wrong arguments, before an image is made; for a wrong network file; FileNotFoundError.
+    """
+    protocol = protocol_named(settings.protocol)
+    if protocol.fid is None:
+        raise ValueError(f"protocol {protocol.label} has no FID: score samples by native, adm-rfid or titok")
+    if (generator is None) == (samples is None):
+        raise ValueError("give either a generator or samples, not both")
+    if n is not None and n < 2:
+        raise ValueError(f"n must be at least 2, got {n}: distances of sets need a covariance")
+    model = _generator(generator, n, device)
+    against = open_reference(reference, protocol, model.tokenizer if model is not None else None)
+    imagenet = model is not None and model.generator.classes == IMAGENET_CLASSES
+    networks, skipped = set_networks(protocol, settings, device, classifier, imagenet=imagenet)
+    if model is not None:
+        assert n is not None
+        rule = protocol.fid["uint8"]
+        with stage(f"{model.name}: samples", -(-n // settings.chunk)) as advance:
+            made = make_samples(
+                model, out, n, seed=settings.seed, chunk=settings.chunk, rule=rule, on_chunk=advance  # type: ignore[arg-type]
+            )  # fmt: skip
+        fake: ImageSet = FolderSet(made)
+        facts: dict[str, Any] = sample_facts(model, settings.seed, rule)
+    else:
+        assert samples is not None
+        fake, facts = images_at(samples, n), {}
+    return _scored(fake, against, protocol, networks, skipped, out, settings, facts)
+
+
+# ---- parts-----------------------------------------------------------------------------------------------------------
+
+
+def _generator(given: str | ImageGenerator | None, n: int | None, device: str) -> ImageGenerator | None:
+    if given is None:
+        return None
+    if n is None:
+        raise ValueError("say how many images to generate: --n 5000 (FID needs at least 2049, KID does with fewer)")
+    if isinstance(given, ImageGenerator):
+        return given
+    from smalti.hub import load
+
+    model = load(given, device=device)
+    if not isinstance(model, ImageGenerator):
+        raise ValueError(f"{given} is a tokenizer and generates nothing by itself: evaluate it with --tokenizer")
+    return model
+
+
+def _scored(
+    fake: ImageSet,
+    against: Reference | None,
+    protocol: Protocol,
+    networks: SetNetworks,
+    skipped: list[Skip],
+    out: Path,
+    settings: "Settings",
+    facts: dict[str, Any],
+) -> EvalResult:
+    store, count = run_set(fake, "samples", protocol, networks, out, settings)
+    read = gathered(store, count)
+    if not read.names:
+        raise ValueError(f"none of the {len(fake)} samples could be read; the first: {read.skipped[0].reason}")
+    ours = collect(store.all(count))
+    summary, more, digest, sizes = _against(ours, against, protocol, networks, out, settings)
+    skipped = [*skipped, *(s for s in more if s.what not in {known.what for known in skipped}), *read.skipped]
+    if ours.logits_NC is not None:
+        try:
+            summary["inception_score"] = score_of_logits(ours.logits_NC, adm=protocol.name == "adm-rfid")
+        except ValueError as error:
+            skipped.append(Skip(what="inception_score", reason=str(error)))
+    tasks, columns = _classes(ours, read, networks, summary, skipped, settings.seed)
+    stamp = Stamp.of(protocol, n=len(read.names), reference_sha256=digest).to_dict()
+    remarks = [r for r in (meets(protocol, len(read.names)), _stretched(read.sizes, sizes)) if r]
+    row = Row(
+        subject=facts.get("generator", fake.name),
+        kind="samples",
+        protocol=stamp | ({"remark": "; ".join(remarks)} if remarks else {}),
+        summary=summary,
+        tasks=tasks,
+        facts=facts | {"reference": against.name if against else "none", "sample_sizes": _sizes(read.sizes)},
+    )
+    return _written(row, read, columns, protocol, networks, skipped, out, settings, fake)
+
+
+def _written(
+    row: Row,
+    read: ReadSet,
+    columns: dict[str, Tensor],
+    protocol: Protocol,
+    networks: SetNetworks,
+    skipped: list[Skip],
+    out: Path,
+    settings: "Settings",
+    fake: ImageSet,
+) -> EvalResult:
+    plain = {f: getattr(settings, f) for f in settings.__dataclass_fields__}
+    found = fingerprint(read.digests) if read.digests else str(fake.identity["sha256"])
+    result = EvalResult(
+        suite="gen",
+        data={"name": fake.name, "images": len(read.names), "fingerprint": found},
+        rows=[row],
+        skipped=skipped,
+        settings=plain | {"networks": networks.facts, "protocol": protocol.to_dict()},
+        environment=environment(),
+    )
+    write_csv(out / "per_image.csv", [(row.key, read.names, columns)])
+    write_result(out, result)
+    return result
+
+
+def _against(
+    ours: Collected,
+    against: Reference | None,
+    protocol: Protocol,
+    networks: SetNetworks,
+    out: Path,
+    settings: "Settings",
+) -> tuple[dict[str, Value], list[Skip], str | None, set[tuple[int, int]]]:
+    """Distances to the reference; metrics left out and unreadable images; digest of the reference; its image sizes."""
+    if against is None:
+        reason = "no reference: give --reference with real images, or an .npz of statistics"
+        return {}, [Skip(what=name, reason=reason) for name in ("fid", "sfid", *KERNEL)], None, set()
+    theirs, read = None, ReadSet()
+    if against.images is not None:
+        store, count = run_set(against.images, "reference", protocol, networks, out, settings)
+        theirs, read = collect(store.all(count)), gathered(store, count)
+        if not read.names:
+            raise ValueError(f"no image of the reference {against.name} could be read: {read.skipped[0].reason}")
+    digest = against.digest or fingerprint(read.digests)
+    if networks.inception is None:
+        return {}, read.skipped, digest, read.sizes
+    values, skipped = distances(ours, theirs, against.published, force_fid=settings.force_fid)
+    if theirs is not None and against.published is None and theirs.pool.n > len(theirs.pool.total_D):
+        write_statistics(out / "reference.npz", theirs.pool.statistics(), theirs.spatial.statistics())
+    return values, [*skipped, *read.skipped], digest, read.sizes
+
+
+def _classes(
+    ours: Collected, read: ReadSet, networks: SetNetworks, summary: dict[str, Value], skipped: list[Skip], seed: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Accuracy of the classes: into the summary or the list of what was left out; its details and columns."""
+    labels = torch.tensor(read.labels)
+    known = {} if min(read.labels) < 0 else {"class": labels.double()}
+    if not known:
+        reason = "the samples have no classes: arr_1 of an .npz, or files named as 000012-class3.png"
+    elif ours.class_logits_NC is None:
+        reason = networks.no_classifier
+    else:
+        try:
+            summary["class_accuracy"], details = accuracy(ours.class_logits_NC, labels, seed)
+        except ValueError as error:
+            reason = str(error)
+        else:
+            hits = (ours.class_logits_NC.topk(1, dim=1).indices[:, 0] == labels).double()
+            return {"classes": details}, known | {"class_hit": hits}
+    skipped.append(Skip(what="class_accuracy", reason=reason))
+    return {}, known
+
+
+def _stretched(samples: set[tuple[int, int]], reference: set[tuple[int, int]]) -> str:
+    if not reference or samples == reference:
+        return ""
+    return (
+        f"samples are {_sizes(samples)} pixels, the reference {_sizes(reference)}: each is resized by itself to "
+        "Inception's 299x299"
+    )
+
+
+def _sizes(sizes: set[tuple[int, int]]) -> str:
+    listed = [f"{w}x{h}" for h, w in sorted(sizes)]
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
