@@ -58,7 +58,7 @@ def test_thin_lines_are_as_wide_as_they_say() -> None:
     """Ink per row of an upright line; the same area at a slant."""
     for width in (1, 2, 3):
         ink = (0.9 - thin_line(64, width=width, angle=0, offset=(0.2, 0))) / 0.8
-        assert torch.allclose(ink.sum(dim=1), torch.full((64,), float(width)).double(), atol=0.07)
+        assert torch.allclose(ink.sum(dim=1), torch.full((64,), float(width)).double(), atol=1e-4)
 
 
 def test_blockiness() -> None:

@@ -79,9 +79,10 @@ class TransferredEdges:
     """Edges of reconstructions against those of the charts."""
 
     frequency: Tensor
-    """float64 [F]: cycles per pixel, as far as every chart is readable."""
+    """float64 [F]: cycles per pixel, below 1."""
     response: Tensor
-    """float64 [B, F]: SFR of the reconstruction over SFR of the chart; 0 where the edge is lost."""
+    """float64 [B, F]: SFR of the reconstruction over SFR of the chart; 0 where the edge is lost, else NaN from where
+    the chart itself keeps less than a tenth."""
     overshoot: Tensor
     """float64 [B]: per cent; NaN where lost."""
     shift: Tensor
@@ -128,12 +129,13 @@ def transferred(reference: Tensor, images: Tensor) -> TransferredEdges:
     before, after = edge_response(reference), edge_response(images)
     lost = ~(after.contrast / before.contrast >= LOST)  # NaN is lost too
     lost |= ~after.sfr.isfinite().all(dim=1)
-    readable = (before.sfr >= READABLE).all(dim=0).long().cumprod(dim=0).bool() & (before.frequency < 1)
-    ratio = after.sfr[:, readable] / before.sfr[:, readable]
+    below_1 = before.frequency < 1
+    readable = (before.sfr[:, below_1] >= READABLE).long().cumprod(dim=1).bool()
+    ratio = (after.sfr[:, below_1] / before.sfr[:, below_1]).where(readable, math.nan)
     cosine = torch.cos(torch.atan(before.line.slope))
     nan = torch.where(lost, math.nan, 0.0)
     return TransferredEdges(
-        frequency=before.frequency[readable],
+        frequency=before.frequency[below_1],
         response=torch.where(lost[:, None], 0.0, ratio),
         overshoot=after.overshoot + nan,
         shift=(after.line.middle - before.line.middle) * cosine + nan,

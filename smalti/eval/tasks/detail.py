@@ -48,7 +48,7 @@ def detail(
     """Measures what `reconstruct` (float32 [B, 3, size, size] in [0, 1] to the same shape) keeps of detail.
 
     `stride` is the side of a token in pixels, None for tokens without a grid; `quick` uses fewer frequencies, trials
-    and placements (about 350 images instead of about 1500); `seed` draws the placements; `on_part` is called with the
+    and placements (about 300 images instead of about 1500); `seed` draws the placements; `on_part` is called with the
     name of each part before it begins. Errors: ValueError for a size below 32 pixels, an unknown part, or
     reconstructions of another shape, with NaN or outside [0, 1].
     """

@@ -33,12 +33,21 @@ def slanted_edge(
     x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2 - offset[0]
     y = torch.arange(height, dtype=torch.float64)[:, None] - (height - 1) / 2 - offset[1]
     distance_HW = x * math.cos(theta) - y * math.sin(theta)
+    return levels[0] + (levels[1] - levels[0]) * half_plane(distance_HW, angle, sigma)
+
+
+def half_plane(distance: Tensor, angle: float, sigma: float = 0.0) -> Tensor:
+    """float64 [H, W] in 0 to 1: the share of each pixel right of a straight edge, exactly.
+
+    `distance` [H, W] of the pixel centers from the edge in pixels, positive to the right; `angle` and `sigma` as in
+    `slanted_edge`.
+    """
+    theta = math.radians(angle)
     a, b = (max(abs(v), 1e-5) for v in (math.cos(theta), math.sin(theta)))  # 0 would divide by 0; 1e-5 px is nothing
     near, far = (a - b) / 2, (a + b) / 2
-    outer_HW = _ramp(distance_HW + far, sigma) + _ramp(distance_HW - far, sigma)
-    inner_HW = _ramp(distance_HW + near, sigma) + _ramp(distance_HW - near, sigma)
-    coverage_HW = (outer_HW - inner_HW) / (a * b)
-    return levels[0] + (levels[1] - levels[0]) * coverage_HW
+    outer_HW = _ramp(distance + far, sigma) + _ramp(distance - far, sigma)
+    inner_HW = _ramp(distance + near, sigma) + _ramp(distance - near, sigma)
+    return (outer_HW - inner_HW) / (a * b)
 
 
 def _ramp(t: Tensor, sigma: float) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from smalti.eval.detail.charts.edges import half_plane
 from smalti.eval.detail.charts.sampling import area_sample, check_side
 
 ORIENTATIONS = 8
@@ -121,14 +122,13 @@ def thin_line(
 ) -> Tensor:
     """float64 [H, W]: a line of `width` pixels through the center (moved by `offset`), `angle` degrees from vertical.
 
-    It crosses the whole image; 16 x 16 points a pixel.
+    It crosses the whole image; a pixel is the exact integral over its unit square.
     """
     check_side(size, 16, "a thin line")
-
-    def pattern(x: Tensor, y: Tensor) -> Tensor:
-        return line_distance(x, y, size, angle, offset).abs() <= width / 2
-
-    return levels[0] + (levels[1] - levels[0]) * area_sample(pattern, size, size)
+    centers = torch.arange(size, dtype=torch.float64) + 0.5
+    distance_HW = line_distance(centers, centers[:, None], size, angle, offset)
+    ink_HW = half_plane(distance_HW + width / 2, angle) - half_plane(distance_HW - width / 2, angle)
+    return levels[0] + (levels[1] - levels[0]) * ink_HW
 
 
 def line_distance(x: Tensor, y: Tensor, size: int, angle: float, offset: tuple[float, float]) -> Tensor:

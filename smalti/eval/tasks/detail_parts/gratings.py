@@ -4,7 +4,7 @@ Shape suffixes: B batch, O orientations, P placements, F frequencies, H W pixels
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -29,30 +29,24 @@ class _Condition:
     """Degrees of the wave vector; 0: vertical stripes."""
     placements: int
 
+    def count(self, frequencies: list[float]) -> int:
+        """Images."""
+        return len(self.orientations) * self.placements * len(frequencies)
+
 
 def gratings(setup: Setup) -> Part:
     """Lock-in of gratings at 2 per image to 1/2 cycles per pixel, in thirds of an octave (quick: two thirds)."""
     frequencies = third_octaves(max(2 / setup.size, 1 / 64), step=2 if setup.quick else 1)
     quantities: list[Quantity] = []
     curves: list[Curve] = []
-    pictures: tuple[Picture, ...] = ()
-    count = 0
+    pictures: list[Picture] = []
     for condition in _conditions(setup.quick):
-        found, images, reconstructions = _measure(setup, condition, frequencies)
-        count += len(images)
+        found, picture = _measure(setup, condition, frequencies)
         quantities += _quantities(condition, found, frequencies)
         curves += _curves(condition, found, frequencies)
-        if not pictures:
-            at = len(frequencies) // 2
-            pictures = (
-                Picture(
-                    name="grating",
-                    title=f"Grating of {frequencies[at]:.3f} {UNIT}",
-                    original=images[at],
-                    reconstruction=reconstructions[at],
-                ),
-            )
-    return Part(quantities=tuple(quantities), curves=tuple(curves), pictures=pictures, images=count)
+        pictures.append(picture)
+    count = sum(c.count(frequencies) for c in _conditions(setup.quick))
+    return Part(quantities=tuple(quantities), curves=tuple(curves), pictures=tuple(pictures[:1]), images=count)
 
 
 def _conditions(quick: bool) -> list[_Condition]:
@@ -88,18 +82,29 @@ def _conditions(quick: bool) -> list[_Condition]:
     ]
 
 
-def _measure(setup: Setup, condition: _Condition, frequencies: list[float]) -> tuple[LockIn, Tensor, Tensor]:
-    """The lock-in of all waves in the order [O, P, F], the charts and the reconstructions."""
+def _measure(setup: Setup, condition: _Condition, frequencies: list[float]) -> tuple[LockIn, Picture]:
+    """The lock-in of all waves in the order [O, P, F], and a picture of one; a batch of images at a time."""
     f = torch.tensor(frequencies, dtype=torch.float64)
     angle = torch.deg2rad(torch.tensor(condition.orientations, dtype=torch.float64))[:, None, None]
     shape = (len(condition.orientations), condition.placements, len(f))
     u, v = (f * torch.cos(angle)).expand(shape).flatten(), (f * torch.sin(angle)).expand(shape).flatten()
     phase = _phases(setup, condition, shape, u, v)
     contrast = torch.full_like(u, condition.contrast)
-    charts = chroma(grating(setup.size, u, v, phase, contrast), condition.direction)
-    images, reconstructions = setup.run(charts)
-    before, after = (_along(t, condition.direction) for t in (images, reconstructions))
-    return lock_in(before, after, u, v), images, reconstructions
+    found: list[LockIn] = []
+    pictured = len(f) // 2
+    picture: Picture | None = None
+    for rows in torch.arange(len(u)).split(setup.batch):
+        waves = grating(setup.size, u[rows], v[rows], phase[rows], contrast[rows])
+        images, reconstructions = setup.run(chroma(waves, condition.direction))
+        before, after = (_along(t, condition.direction) for t in (images, reconstructions))
+        found.append(lock_in(before, after, u[rows], v[rows]))
+        if pictured in rows:
+            at, title = pictured - int(rows[0]), f"Grating of {frequencies[pictured]:.3f} {UNIT}"
+            one, other = images[at].clone(), reconstructions[at].clone()
+            picture = Picture(name="grating", title=title, original=one, reconstruction=other)
+    assert picture is not None
+    joined = {k.name: torch.cat([getattr(part, k.name) for part in found]) for k in fields(LockIn)}
+    return LockIn(**joined), picture
 
 
 def _phases(setup: Setup, condition: _Condition, shape: tuple[int, ...], u: Tensor, v: Tensor) -> Tensor:
