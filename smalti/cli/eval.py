@@ -36,6 +36,7 @@ def evaluate(
     allow_unknown_weights: bool = False,
     force_fid: bool = False,
     engine: str = "rapidocr",
+    fonts: Annotated[tuple[str, ...], arg(metavar="SCRIPT=FILE [...]")] = (),
     conditions: Annotated[tuple[str, ...], arg(name="assert", metavar='"psnr>=20" [...]')] = (),
     max_skipped: int = 0,
     seed: int = 0,
@@ -67,6 +68,7 @@ def evaluate(
         allow_unknown_weights: Use a network file of unknown origin; results are marked.
         force_fid: FID even below 2049 images.
         engine: Text recognition: rapidocr or tesseract.
+        fonts: Font files for the text task: latin, chinese, japanese, korean, hindi.
         conditions: Conditions on the result, such as "psnr>=20" or "mini/var@14:ssim>0.5".
         max_skipped: Images that may be left out before the exit status is 1.
         seed: Of charts, texts and bootstrap.
@@ -88,10 +90,11 @@ def evaluate(
         protocol=protocol or (SUITES[suite].protocol if suite in SUITES else "native"),
         seed=seed,
         baselines=not no_baselines,
-        weights=_named_files(weights),
+        weights=_named_files(weights, _WEIGHTS),
         allow_unknown_weights=allow_unknown_weights,
         force_fid=force_fid,
         engine=engine,
+        fonts=_named_files(fonts, "--fonts takes SCRIPT=FILE, such as hindi=NotoSansDevanagari.ttf"),
     )
     if pairs:
         if len(pairs) != 2:
@@ -132,18 +135,22 @@ def evaluate(
 
 
 def _metric_names() -> set[str]:
-    """Names of metrics in the list of what was skipped; everything else there is an image."""
+    """Names of metrics and VTBench's splits in the list of what was skipped; everything else there is an image."""
     from smalti.eval.run.result import METRICS
+    from smalti.eval.run.vtbench_data import SPLITS
 
-    return {*METRICS, "kid, precision, recall"}
+    return {*METRICS, "kid, precision, recall", *(split.label for split in SPLITS)}
 
 
-def _named_files(weights: Sequence[str]) -> dict[str, str]:
+_WEIGHTS = "--weights takes NETWORK=FILE, such as lpips-alex=alexnet-owt-7be5be79.pth"
+
+
+def _named_files(given: Sequence[str], usage: str) -> dict[str, str]:
     files = {}
-    for text in weights:
+    for text in given:
         name, equals, path = text.partition("=")
         if not equals or not path:
-            raise ValueError(f"--weights takes NETWORK=FILE, such as lpips-alex=alexnet-owt-7be5be79.pth; got {text!r}")
+            raise ValueError(f"{usage}; got {text!r}")
         files[name] = path
     return files
 
@@ -183,7 +190,7 @@ def doctor(*, weights: Annotated[tuple[str, ...], arg(metavar="NETWORK=FILE [...
     from smalti.eval.doctor import doctor as examine
     from smalti.eval.doctor import doctor_text
 
-    checks = examine(_named_files(weights))
+    checks = examine(_named_files(weights, _WEIGHTS))
     if json:
         print_json([check.to_dict() for check in checks])
     else:

@@ -34,6 +34,8 @@ METRICS: dict[str, tuple[str, Better]] = {
     "coverage": ("", "higher"),
     "inception_score": ("", "higher"),
     "class_accuracy": ("", "higher"),
+    "cer_to_original": ("", "lower"),
+    "wer_to_original": ("", "lower"),
     "bpp": ("bit/px", "lower"),
     "bits": ("bit", "lower"),
     "file_bpp": ("bit/px", "lower"),

@@ -16,6 +16,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "fid": ("rFID", ".2f"),
     "kid": ("KID", ".4f"),
     "frc_resolution_half": ("FRC.5 c/p", ".3f"),
+    "cer_to_original": ("CER to orig.", ".3f"),
+    "wer_to_original": ("WER to orig.", ".3f"),
 }
 """Metric -> heading and digits, in the order of the table."""
 GENERATION: dict[str, tuple[str, str]] = {
@@ -67,6 +69,11 @@ def blocks(result: EvalResult) -> list[Block]:
     found: list[Block] = []
     if result.suite == "gen":
         return [("generation", *table(result.rows))]
+    if result.suite == "vtbench":
+        tasks = {
+            task: [r for r in result.rows if r.facts["task"] == task] for task in ("reconstruction", "detail", "text")
+        }
+        return [(task, *table(rows)) for task, rows in tasks.items() if rows]
     if result.suite != "tokens":
         found.append(("reconstruction", *table(result.rows)))
     for task in ("detail", "text"):
@@ -95,7 +102,7 @@ def _banded(quantity: dict[str, Any] | None) -> str:
     if quantity is None:
         return "-"
     if quantity["value"] is None:
-        return quantity["note"] or "-"
+        return quantity["note"].split(":")[0].split(";")[0] or "-"  # the JSON has the whole note
     if quantity["low"] is None or quantity["high"] is None or quantity["low"] == quantity["high"]:
         return f"{quantity['value']:.3g}"
     return f"{quantity['value']:.3g} [{quantity['low']:.3g}, {quantity['high']:.3g}]"
