@@ -17,7 +17,7 @@ from smalti.decoding.prediction import Categorical
 from smalti.decoding.schedules import Schedule, raster
 from smalti.generators.base import Condition, Generator
 from smalti.generators.rar.config import SPARE_PLACES, SPARE_STEPS, RARConfig
-from smalti.nn.cache import KVCache
+from smalti.nn.cache import KVCache, cache_dtype
 from smalti.tokenizers.base import Feedback
 from smalti.tokens import Choice, Segment, TokenLayout, Tokens
 
@@ -41,10 +41,11 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
+            q = q.to(k.dtype)
         assert q.shape[2] in (1, k.shape[2])
         rate = self.rate if self.training else 0.0
         h = F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, dropout_p=rate)
-        return self.proj(h.transpose(1, 2).flatten(2))
+        return self.proj(h.transpose(1, 2).flatten(2).to(x_RnD.dtype))
 
 
 class Block(nn.Module):
@@ -207,12 +208,19 @@ class RARGenerator(Generator):
         if start:
             assert known is not None
             x_RnD = torch.cat([x_RnD, self._inputs(known[:, :start], 0).repeat(len(branches), 1, 1)], dim=1)
-        shape = {"layers": c.depth, "rows": len(table_R), "heads": c.heads, "length": c.tokens + 1}
         return RARState(
             step=start,
             branches=len(branches),
             feedback=feedback,
-            cache=KVCache(**shape, head_dim=c.width // c.heads, dtype=x_RnD.dtype, device=x_RnD.device),
+            cache=KVCache(
+                layers=c.depth,
+                rows=len(table_R),
+                heads=c.heads,
+                length=c.tokens + 1,
+                head_dim=c.width // c.heads,
+                dtype=cache_dtype(x_RnD.dtype, x_RnD.device),
+                device=x_RnD.device,
+            ),
             conditions_UD=self.embedding(different_U),
             rows_R=rows_R,
             pending_RnD=x_RnD,
