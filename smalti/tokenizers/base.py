@@ -223,14 +223,20 @@ class Tokenizer(nn.Module, ABC):
     def preview(self, tokens: Tokens, known: Tensor | None = None) -> Tensor:
         """A picture of an unfinished sequence, [B, 3, H, W] in [0, 1]; undecided ids are -1 or beyond the columns.
 
-        A legal prefix is decoded; anything else is filled up with the image's first token. Families that know what an
-        unknown token should look like do better. `known` bool [B, n] marks what is decided, by default what is there.
+        A legal prefix is decoded; anything else is filled up with the image's first decided token. Families that know
+        what an unknown token should look like do better. `known` bool [B, n] marks what is decided, by default what is
+        there.
         """
         width, length = tokens.values.shape[1], tokens.layout.length
         known = tokens.values != PAD if known is None and tokens.ids is not None else known
         if width in tokens.layout.prefixes and (known is None or bool(known.all())):
             return self.decode(tokens)
         first = tokens.values[:, :1]
+        if known is not None:
+            place_B1 = known.to(torch.uint8).argmax(dim=1, keepdim=True)
+            first = tokens.values.take_along_dim(place_B1.view(-1, 1, *[1] * (first.ndim - 2)), dim=1)
+        if tokens.ids is not None:
+            first = first.clamp_min(0)
         values = (
             tokens.values
             if known is None

@@ -24,9 +24,10 @@ from smalti.generators.titok.config import (
 )
 from smalti.generators.titok.model import TiTokGenerator
 from smalti.generators.titok.objective import TiTokGeneratorObjective, TiTokGeneratorObjectiveConfig, masks
+from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import NoFeedback
 from smalti.tokens import PAD
-from tests.tiny.titok import tiny_titok_generator
+from tests.tiny.titok import tiny_titok, tiny_titok_generator
 from tests.toys import ToyGenerator
 
 KINDS = ("vit", "uvit")
@@ -332,3 +333,17 @@ def test_classes_are_dropped_in_training_only() -> None:
     assert not torch.equal(total([0, 1, 2]), total([4, 4, 4]))
     with pytest.raises(ValueError, match="no teacher"):
         TiTokGeneratorObjective(model_of("vit"), teacher=model_of("vit"))
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_every_step_has_a_picture() -> None:
+    """Undecided tokens are filled in, whichever are decided first."""
+    pipeline = ImageGenerator(generator=tiny_titok_generator(), tokenizer=tiny_titok())
+    previews = list(pipeline.stream(classes=[1, 2], n=3, seed=3))
+    assert [p.step for p in previews] == [0, 1, 2, 3] and [p.done for p in previews] == [False] * 3 + [True]
+    assert any((p.tokens.ids[:, 0] == PAD).any() for p in previews), "the first token is not always the surest"
+    assert all(p.images.shape == (6, 3, 16, 16) for p in previews)
+    made = pipeline.generate(classes=[1, 2], n=3, seed=3)
+    assert torch.equal(previews[-1].images, made.images) and torch.equal(previews[-1].tokens.ids, made.tokens.ids)
