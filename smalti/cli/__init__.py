@@ -19,6 +19,7 @@ VERBS = {
     "inpaint": "Part of an image painted anew, or its surroundings invented.",
     "restyle": "Images with some kinds of tokens of another image.",
     "eval": "What a tokenizer keeps, or how good generated images are, with intervals.",
+    "compare": "Results of several evaluations in one table, with paired differences.",
     "train": "Train a model by its recipe.",
     "data": "Prepare image folders and pack them for training.",
     "env": "Versions, devices and threads.",

@@ -47,7 +47,7 @@ def page(result: EvalResult, folder: Path) -> str:
     """The whole HTML document; `folder` holds the pictures."""
     body = [_header(result), "<main>"]
     for title, header, rows in blocks(result):
-        extra = {"reconstruction": _rates, "detail": _details, "text": _texts}.get(title)
+        extra = {"reconstruction": rate_plots, "detail": _details, "text": _texts}.get(title)
         shown = extra(result, folder) if extra else ""
         body.append(
             section(
@@ -77,7 +77,8 @@ def _header(result: EvalResult) -> str:
     return f'<header><h1>Smalti evaluation</h1><p class="lead">{escape(lead)}</p></header>'
 
 
-def _rates(result: EvalResult, folder: Path) -> str:
+def rate_plots(result: EvalResult, folder: Path) -> str:
+    """Metrics over bits per pixel, and Fourier ring correlation, of all rows."""
     plots = []
     for metric, title in RATES.items():
         rows = [r for r in result.rows if metric in r.summary and "bpp" in r.summary]

@@ -171,15 +171,16 @@ def _cell(columns: Mapping[str, Tensor], name: str, i: int) -> str:
 
 def write_result(folder: Path, result: EvalResult) -> Path:
     """metrics.json; numbers that JSON does not know become None."""
-    write_json(folder / "metrics.json", _plain(result.to_dict()))
+    write_json(folder / "metrics.json", plain_data(result.to_dict()))
     return folder / "metrics.json"
 
 
-def _plain(data: Any) -> Any:
+def plain_data(data: Any) -> Any:
+    """Plain data as JSON knows it: finite numbers or None, keys of text."""
     if isinstance(data, Mapping):
-        return {str(k): _plain(v) for k, v in data.items()}
+        return {str(k): plain_data(v) for k, v in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_plain(v) for v in data]
+        return [plain_data(v) for v in data]
     if isinstance(data, float):
         return data if torch.isfinite(torch.tensor(data)) else None
     return data if isinstance(data, (str, int, bool, type(None))) else str(data)

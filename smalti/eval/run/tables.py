@@ -1,5 +1,7 @@
 """Results as tables: terminal, Markdown, LaTeX."""
 
+import csv
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,15 +135,23 @@ def reasons(skipped: Sequence[Skip]) -> dict[str, list[str]]:
 
 
 def markdown(result: EvalResult) -> str:
-    """A table of GitHub's Markdown."""
-    header, body = table(result.rows)
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"
+    """The first table of a run as GitHub's Markdown."""
+    return markdown_table(*table(result.rows))
 
 
 def latex(result: EvalResult) -> str:
+    """The first table of a run as LaTeX."""
+    return latex_table(*table(result.rows))
+
+
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table of GitHub's Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(c.replace("|", r"\|") for c in row) + " |" for row in body]) + "\n"
+
+
+def latex_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A tabular of LaTeX, with \\pm and escaped names."""
-    header, body = table(result.rows)
     shown = [[_escaped(c) for c in row] for row in [header, *body]]
     lines = [" & ".join(row) + r" \\" for row in shown]
     return (
@@ -152,7 +162,14 @@ def latex(result: EvalResult) -> str:
     )
 
 
+def csv_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Comma-separated values."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *body])
+    return text.getvalue()
+
+
 def _escaped(text: str) -> str:
-    for plain, written in (("_", r"\_"), ("%", r"\%"), ("±", r"$\pm$")):
+    for plain, written in (("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("±", r"$\pm$")):
         text = text.replace(plain, written)
     return text
