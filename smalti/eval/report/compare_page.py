@@ -10,8 +10,8 @@ from smalti.eval.run.compare import Comparison, merged, shown
 from smalti.files import write_text
 
 DIFFERENCES = (
-    "First minus second over the images of both, with a 95 % bootstrap interval over images. An interval that holds zero"
-    " says that these images do not decide."
+    "First minus second over the images of both, with a 95 % bootstrap interval over images. An interval that holds "
+    "zero says that these images do not decide."
 )
 TABLE = "± is half of a 95 % bootstrap interval over images. Only values that were measured alike share a column."
 TASK = "Only runs with the same charts, texts and images share a table."
