@@ -128,11 +128,8 @@ def test_tokenizers_and_pairs(runs: dict[str, Path]) -> None:
     baselines = [e.row.subject for e in found.entries if e.row.kind == "baseline"]
     assert baselines and len(baselines) == len(set(baselines))
     names = [(d.first, d.second) for d in found.differences if d.metric == "psnr"]
-    assert names == [
-        ("mini/var (mini)@130", "mini/var (again)@130"),
-        ("mini/var (mini)@130", "light noise"),
-        ("mini/var (again)@130", "light noise"),
-    ]
+    assert names == [("mini/var (mini)@130", "mini/var (again)@130")]  # the pairs may be of another size
+    assert any("scored at different sizes" in note and "64x64" in note for note in found.notes)
     same = next(d for d in found.differences if d.metric == "psnr")
     assert (same.value, same.low, same.high, same.clear) == (0, 0, 0, False)
     assert [title for title, _, _ in shown(found)][:2] == ["all", "paired differences"]

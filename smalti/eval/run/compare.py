@@ -39,6 +39,8 @@ class Entry:
     row: Row
     key: str
     """What the row is called in its own run."""
+    scored_at: str
+    """Size and crop of the images that were scored, in words: those of the tokenizer, the protocol or the files."""
 
     @property
     def stamp(self) -> Stamp:
@@ -129,9 +131,9 @@ def shown(comparison: Comparison) -> list[Block]:
     """The tables with cells as text, then the differences, then detail, text and tokens of runs that had the same."""
     found = [(title, *_cells(entries, columns)) for title, entries, columns in comparison.tables]
     if comparison.differences:
-        header = ["", "", "metric", "difference", "95 % interval", "N"]
+        header = ["first", "second", "metric", "difference", "95 % interval", "N"]
         body = [
-            [d.first, f"- {d.second}", COLUMNS[d.metric][0] if d.metric in COLUMNS else d.metric, f"{d.value:+.4f}",
+            [d.first, d.second, COLUMNS[d.metric][0] if d.metric in COLUMNS else d.metric, f"{d.value:+.4f}",
              f"{d.low:+.4f} to {d.high:+.4f}{'' if d.clear else ', not clear'}", str(d.n)]
             for d in comparison.differences
         ]  # fmt: skip
@@ -171,18 +173,25 @@ def _runs(paths: Sequence[str | Path]) -> list[Run]:
 
 def _entries(runs: Sequence[Run]) -> list[Entry]:
     """All rows; codecs and thumbnails that two runs have measured alike stand once."""
-    kept: list[tuple[str, Row]] = []
+    kept: list[tuple[Run, Row]] = []
     for run in runs:
         for row in run.result.rows:
             again = [r for _, r in kept if r.kind == row.kind == "baseline" and r.key == row.key]
             if not any(r.summary == row.summary and r.protocol == row.protocol for r in again):
-                kept.append((run.name, row))
+                kept.append((run, row))
     keys = [row.key for _, row in kept]
     found = []
     for run, row in kept:
-        subject = row.subject if keys.count(row.key) == 1 else f"{row.subject} ({run})"
-        found.append(Entry(run=run, row=replace(row, subject=subject), key=row.key))
+        subject = row.subject if keys.count(row.key) == 1 else f"{row.subject} ({run.name})"
+        scored_at = _scored_at(row, run.result.settings["protocol"]["crop"])
+        found.append(Entry(run=run.name, row=replace(row, subject=subject), key=row.key, scored_at=scored_at))
     return found
+
+
+def _scored_at(row: Row, crop: str) -> str:
+    if row.kind != "tokenizer":
+        return "the size of the files"
+    return f"{row.facts['sizes']} ({row.facts['resize']})" if crop == "tokenizer" else "the size of the protocol"
 
 
 def _columns(entries: Sequence[Entry], split: bool) -> list[Column]:
@@ -221,6 +230,13 @@ def _notes(title: str, entries: Sequence[Entry]) -> Iterator[str]:
     if len(images) > 1:
         listed = "; ".join(f"{digest}: {', '.join(dict.fromkeys(runs))}" for digest, runs in images.items())
         yield f"{title}: the rows are of different images ({listed}): their values are no comparison of tokenizers"
+    sizes: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.row.kind in ("tokenizer", "pairs"):
+            sizes.setdefault(entry.scored_at, []).append(entry.row.subject)
+    if len(sizes) > 1:
+        listed = "; ".join(f"{', '.join(dict.fromkeys(names))}: {size}" for size, names in sizes.items())
+        yield f"{title}: scored at different sizes, so that there are no paired differences between them ({listed})"
     for entry in entries:
         if remark := entry.row.protocol.get("remark"):
             yield f"{entry.row.key}: {remark}"
@@ -254,7 +270,7 @@ def _task_blocks(comparison: Comparison, task: str) -> Iterator[Block]:
 
 
 def _differences(runs: Sequence[Run], entries: Sequence[Entry], seed: int) -> Iterator[Difference]:
-    """Of the whole sequences of any two subjects over the same images by the same protocol."""
+    """Of the whole sequences of any two subjects over the same images, at the same size, by the same protocol."""
     whole: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         at = (entry.run, entry.row.subject)
@@ -268,7 +284,7 @@ def _differences(runs: Sequence[Run], entries: Sequence[Entry], seed: int) -> It
     }
     for a, b in combinations(whole.values(), 2):
         alike = (a.stamp.digest, a.stamp.reference_sha256) == (b.stamp.digest, b.stamp.reference_sha256)
-        if alike and a.stamp.reference_sha256 is not None:
+        if alike and a.scored_at == b.scored_at and a.stamp.reference_sha256 is not None:
             first, second = (tables[e.run].get(e.key, {}) for e in (a, b))
             yield from _paired(a.row.key, b.row.key, first, second, seed)
 

@@ -66,6 +66,7 @@ def evaluate_generation(
             )  # fmt: skip
         fake: ImageSet = FolderSet(made)
         facts: dict[str, Any] = sample_facts(model, settings.seed, rule)
+        fake.identity["made by"] = facts
     else:
         assert samples is not None
         fake, facts = images_at(samples, n), {}

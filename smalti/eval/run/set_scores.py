@@ -91,9 +91,8 @@ def distances(
         reason = "the reference is a file of statistics: it needs the features of single images; give images"
         return values, [*skipped, *(Skip(what=name, reason=reason) for name in KERNEL)]
     try:
-        n = min(len(fake.kept_ND), len(real.kept_ND))
         scores = manifold_scores(fake.kept_ND, real.kept_ND).to_dict() | {"kid": kid(fake.kept_ND, real.kept_ND)}
-        values |= {name: valued(name, scores[name], n) for name in KERNEL}
+        values |= {name: valued(name, scores[name], len(fake.kept_ND)) for name in KERNEL}
     except ValueError as error:
         skipped += [Skip(what=name, reason=str(error)) for name in KERNEL]
     return values, skipped
