@@ -68,7 +68,8 @@ def test_rows_that_guide_no_more_are_dropped_without_a_trace(monkeypatch: pytest
 
 
 def test_guidance_in_the_authors_words() -> None:
-    """A cosine of a power of i / n; power 0 is constant."""
+    """A cosine of a power of i / n; power 0 is constant, scale 0 is none."""
+    assert not authors_guidance(0.0, 2.75, 16).active
     curve = [authors_guidance(16.0, 2.75, 256).at(i, 256) for i in range(256)]
     assert curve == pytest.approx([1 + 15 * (1 - math.cos(math.pi * (i / 256) ** 2.75)) / 2 for i in range(256)])
     assert {authors_guidance(4.0, 0.0, 9).at(i, 9) for i in range(9)} == {4.0}

@@ -43,7 +43,12 @@ class RARConfig:
 
 
 def authors_guidance(scale: float, power: float, tokens: int) -> Guidance:
-    """The authors' curve: at token i of n, s = 1 + (scale - 1) (1 - cos(pi (i / n)^power)) / 2; power 0 is constant."""
+    """The authors' curve: at token i of n, s = 1 + (scale - 1) (1 - cos(pi (i / n)^power)) / 2; power 0 is constant.
+
+    A scale of 0 means no guidance, as in the authors' code.
+    """
+    if scale == 0:
+        return Guidance()
     weights = ((1 - math.cos(math.pi * (i / tokens) ** power)) / 2 for i in range(tokens))
     return Guidance(scale=scale, curve=tuple(weights))
 
