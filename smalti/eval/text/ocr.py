@@ -9,7 +9,8 @@ import importlib.util
 import io
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,10 @@ REMEMBERED = 50_000
 """Readings kept: the originals of a task are read once for all tokenizers."""
 LANGUAGES = {"latin": "eng", "chinese": "chi_sim", "japanese": "jpn", "korean": "kor", "hindi": "hin"}
 """Tesseract's names."""
+SEPARATOR = "\f"
 Box = tuple[float, float, float, float]
+BoxInPixels = tuple[int, int, int, int]
+"""Left, top, right, bottom."""
 
 
 class EngineMissingError(RuntimeError):
@@ -46,13 +50,13 @@ class Found:
 
 
 class Engine(Protocol):
-    """What reads one enlarged image, uint8 [h, w, 3] RGB."""
+    """What reads enlarged images, uint8 [h, w, 3] RGB."""
 
     label: str
     """Name and version."""
 
-    def word(self, pixels: np.ndarray, script: str) -> str:
-        """The one string on the image."""
+    def strings(self, images: Sequence[np.ndarray], script: str) -> list[str]:
+        """The one string on each image; no reading depends on the other images."""
         ...
 
     def page(self, pixels: np.ndarray) -> list[Found]:
@@ -80,24 +84,31 @@ class Reader:
         """Whether the engine knows the characters of a script."""
         return self.engine.reads(script, alphabet)
 
-    def word(self, image: Tensor, box: tuple[int, int, int, int], script: str = "latin") -> str:
-        """The string inside a known box (pixels, widened by 2) of an image float [3, H, W]: recognition only."""
-        left, top, right, bottom = box
-        part = image[:, max(top - 1, 0) : bottom + 1, max(left - 2, 0) : right + 2]
-        return self._recalled(f"word {script}", part, lambda pixels: self.engine.word(pixels, script))
+    def words(self, images: Tensor, boxes: Sequence[Sequence[BoxInPixels]], script: str = "latin") -> list[str]:
+        """The string inside each known box (widened by 1 or 2 px) of images float [B, 3, H, W]: recognition only."""
+        parts = [
+            image[:, max(top - 1, 0) : bottom + 1, max(left - 2, 0) : right + 2]
+            for image, places in zip(images, boxes, strict=True)
+            for left, top, right, bottom in places
+        ]
+        return self._recalled(f"word {script}", parts, lambda pixels: self.engine.strings(pixels, script))
 
-    def page(self, image: Tensor) -> str:
-        """All text of an image float [3, H, W], found and read, line by line from the top, each from the left."""
-        return self._recalled("page", image, lambda pixels: in_reading_order(self.engine.page(pixels)))
+    def pages(self, images: Tensor) -> list[str]:
+        """All text of images float [B, 3, H, W], found and read: line by line from the top, each from the left."""
+        return self._recalled(
+            "page", list(images), lambda pixels: [in_reading_order(self.engine.page(each)) for each in pixels]
+        )
 
-    def _recalled(self, how: str, image: Tensor, read: Any) -> str:
-        pixels = to_uint8(image[None])[0].permute(1, 2, 0).contiguous().numpy()
-        key = hashlib.sha256(f"{how} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-        if key not in self._memory:
-            if len(self._memory) >= REMEMBERED:
-                self._memory.clear()
-            self._memory[key] = read(enlarged(pixels))
-        return self._memory[key]
+    def _recalled(self, how: str, images: list[Tensor], read: Callable[[list[np.ndarray]], list[str]]) -> list[str]:
+        """What was read before from the memory, the rest by `read`."""
+        if len(self._memory) + len(images) > REMEMBERED:
+            self._memory.clear()
+        pixels = [to_uint8(image[None])[0].permute(1, 2, 0).contiguous().numpy() for image in images]
+        keys = [hashlib.sha256(f"{how} {p.shape}".encode() + p.tobytes()).hexdigest() for p in pixels]
+        new = {key: each for key, each in zip(keys, pixels, strict=True) if key not in self._memory}
+        if new:
+            self._memory |= zip(new, read([enlarged(each) for each in new.values()]), strict=True)
+        return [self._memory[key] for key in keys]
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
@@ -159,10 +170,13 @@ class RapidOcr:
         )
         self.label = f"rapidocr {version('rapidocr')} ({models['rec'][-1].stem})"
 
-    def word(self, pixels: np.ndarray, script: str) -> str:
-        """The one string on the image; `script` changes nothing: one model reads all it knows."""
-        result = self._run(_bgr(pixels), use_det=False, use_cls=False, use_rec=True)
-        return " ".join(result.txts or ())
+    def strings(self, images: Sequence[np.ndarray], script: str) -> list[str]:
+        """The one string on each image; `script` changes nothing: one model reads all it knows.
+
+        One image a call: in a batch each would be padded to the widest.
+        """
+        results = [self._run(_bgr(pixels), use_det=False, use_cls=False, use_rec=True) for pixels in images]
+        return [" ".join(result.txts or ()) for result in results]
 
     def page(self, pixels: np.ndarray) -> list[Found]:
         """Lines of text with boxes in pixels of the enlarged image; upright text only."""
@@ -179,12 +193,12 @@ class RapidOcr:
 
     @lru_cache(maxsize=1)  # noqa: B019 - one engine lives as long as the program
     def _characters(self) -> frozenset[str]:
-        self.word(np.full((32, 64, 3), 255, np.uint8), "latin")  # the model is loaded at its first use
+        self.strings([np.full((32, 64, 3), 255, np.uint8)], "latin")  # the model is loaded at its first use
         return frozenset(self._run.text_rec.postprocess_op.character)
 
 
 class Tesseract:
-    """The program `tesseract`, called once an image."""
+    """The program `tesseract`."""
 
     def __init__(self) -> None:
         program = shutil.which("tesseract")
@@ -198,9 +212,20 @@ class Tesseract:
         if "eng" not in self._languages:
             raise EngineMissingError("tesseract has no English data: apt-get install tesseract-ocr-eng")
 
-    def word(self, pixels: np.ndarray, script: str) -> str:
-        """The one line on the image, read with the language data of the script."""
-        return self._called(["stdin", "stdout", "--psm", "7", "-l", LANGUAGES[script]], _png(pixels)).strip()
+    def strings(self, images: Sequence[np.ndarray], script: str) -> list[str]:
+        """The one line on each image, read with the language data of the script; one call for all."""
+        with tempfile.TemporaryDirectory() as folder:
+            names = [Path(folder) / f"{i:06d}.png" for i in range(len(images))]
+            for name, pixels in zip(names, images, strict=True):
+                name.write_bytes(_png(pixels))
+            listed = "\n".join(map(str, names)).encode()
+            arguments = ["--psm", "7", "-l", LANGUAGES[script], "-c", f"page_separator={SEPARATOR}"]
+            texts = self._called(["stdin", "stdout", *arguments], listed).split(SEPARATOR)
+        if len(texts) == len(images) + 1 and not texts[-1].strip():
+            texts = texts[:-1]  # some versions also end the last page with a separator
+        if len(texts) != len(images):
+            raise RuntimeError(f"tesseract gave {len(texts)} texts for {len(images)} images")
+        return [text.strip() for text in texts]
 
     def page(self, pixels: np.ndarray) -> list[Found]:
         """Words with boxes in pixels of the enlarged image."""

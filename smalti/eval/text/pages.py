@@ -54,7 +54,7 @@ def _poster(size: int, rng: random.Random, font: str | Path | None) -> tuple[Ima
     background, ink = colors(rng)
     image = Image.new("RGB", (size, size), background)
     draw = ImageDraw.Draw(image)
-    title = load_font(font, max(BODY, round(size * rng.uniform(0.14, 0.2))))
+    title = load_font(font, max(BODY * 3 // 2, round(size * rng.uniform(0.14, 0.2))))
     body = load_font(font, max(BODY, round(size * 0.07)))
     words = [w for w in read_words("heldout") if title.getlength(w.upper()) <= size - 2 * MARGIN]
     y = float(rng.randint(MARGIN, max(MARGIN, size // 12)))

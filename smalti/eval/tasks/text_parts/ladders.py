@@ -96,19 +96,16 @@ def _read(setup: TextSetup, shown: TextImages, title: str, script: str) -> Rung:
     reader = setup.reader
     assert reader is not None
     again = setup.charts.again(shown.images)
-    truth, seen = [], ([], [])
-    for i, words in enumerate(shown.words):
-        for word in words:
-            truth.append(word.text)
-            for images, texts in zip((shown.images, again), seen, strict=True):
-                texts.append(reader.word(images[i], word.box, script))
+    truth = [word.text for words in shown.words for word in words]
+    boxes = [[word.box for word in words] for words in shown.words]
+    first, second = (reader.words(images, boxes, script) for images in (shown.images, again))
     picture = Picture(
         name=f"text_{shown.kind}",
         title=f"{title}, {shown.size:g} px (x-height {shown.x_height:g} px)",
         original=shown.images[0],
         reconstruction=again[0],
     )
-    return Rung(shown=shown, readings=readings(truth, seen[0], seen[1], "cjk"), picture=picture)
+    return Rung(shown=shown, readings=readings(truth, first, second, "cjk"), picture=picture)
 
 
 def _rates(found: Ladder, seed: int) -> list[Quantity]:

@@ -9,8 +9,8 @@ from smalti.eval.text.pages import documents, posters
 from smalti.eval.text.render import TextImages
 
 PAGES: dict[str, Callable[..., TextImages]] = {"posters": posters, "documents": documents}
-SMALLEST = 48
-"""Pixels a side below which no word of running text fits."""
+SMALLEST = 56
+"""Pixels a side below which no title and line of running text fit."""
 
 
 def pages(setup: TextSetup, kind: str) -> Part:
@@ -22,7 +22,7 @@ def pages(setup: TextSetup, kind: str) -> Part:
         return Part(quantities=(absent(f"{kind}_dcer", note),))
     shown = PAGES[kind](setup.charts.size, setup.pages, setup.charts.seed, font=setup.fonts.get("latin"))
     again = setup.charts.again(shown.images)
-    first, second = ([setup.reader.page(image) for image in images] for images in (shown.images, again))
+    first, second = (setup.reader.pages(images) for images in (shown.images, again))
     pair = readings(shown.texts(), first, second, "nfkc-casefold-ws")
     picture = Picture(name=kind, title=kind.capitalize(), original=shown.images[0], reconstruction=again[0])
     return Part(quantities=tuple(_quantities(kind, pair, setup)), pictures=(picture,), images=len(again))
