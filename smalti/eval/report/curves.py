@@ -42,7 +42,8 @@ def curves_plot(
     scale: Callable[[float], float] = math.log if log_x else lambda v: v
     xs = [scale(v) for line in lines for v in line.x]
     ys = [v for line in lines for v in (*line.y, *line.low, *line.high)]
-    ticks = nice_ticks(min(ys) if floor is None else floor, max(ys), 5)
+    lowest = min(ys) if floor is None else floor
+    ticks = nice_ticks(lowest, max(*ys, lowest + 1e-3), 5)
     bottom = ticks[0]
     x0, x1 = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
     pad = 0.04 * (x1 - x0)

@@ -60,6 +60,8 @@ class Settings:
     force_fid: bool = False
     engine: str = "rapidocr"
     """Text recognition."""
+    fonts: Mapping[str, str] = field(default_factory=dict)
+    """Font files of the text task, by script."""
 
 
 def evaluate_tokenizers(
@@ -263,7 +265,10 @@ def _tasks(
         from smalti.eval.tasks.text import text
 
         with stage(f"{subject.name}: text", 1) as advance:
-            words = text(reconstruct, side, quick=suite.quick, seed=settings.seed, engine=settings.engine)
+            words = text(
+                reconstruct, side, quick=suite.quick, seed=settings.seed, engine=settings.engine,
+                fonts=settings.fonts or None,
+            )  # fmt: skip
             advance()
         found["text"] = words.to_dict()
         found["pictures"] += write_charts(out, key, "text", words.pictures)
