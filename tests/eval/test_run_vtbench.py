@@ -109,7 +109,7 @@ def test_a_second_start_computes_nothing_again(run: Path, mini: Tokenizer, copy:
         raise AssertionError("read again")
 
     before = json.loads((run / "metrics.json").read_text())
-    monkeypatch.setattr(Reader, "page", never)
+    monkeypatch.setattr(Reader, "pages", never)
     evaluate_vtbench([mini], copy, run, PLAIN)
     after = json.loads((run / "metrics.json").read_text())
     for data in (before, after):

@@ -76,7 +76,7 @@ def _pairs(
             sides = finish(protocol, original, reconstruct(original))
         except (ValueError, OSError):
             continue
-        pairs.append([found.page(side[0]) for side in sides])
+        pairs.append([found.pages(side)[0] for side in sides])
     return pairs
 
 
