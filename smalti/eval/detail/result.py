@@ -86,13 +86,11 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DetailResult:
-    """All detail measures of one reconstruction function."""
+class TaskResult:
+    """All measures of a task on one reconstruction function."""
 
     size: int
-    """Pixels a side of the charts."""
-    stride: int | None
-    """Pixels a side of a token; multiply cycles per pixel by it for cycles per token."""
+    """Pixels a side of the images."""
     quick: bool
     seed: int
     images: int
@@ -114,7 +112,6 @@ class DetailResult:
         """Plain data for JSON; of the pictures only their names."""
         return {
             "size": self.size,
-            "stride": self.stride,
             "quick": self.quick,
             "seed": self.seed,
             "images": self.images,
@@ -123,6 +120,18 @@ class DetailResult:
             "pictures": [p.name for p in self.pictures],
             "skipped": [asdict(s) for s in self.skipped],
         }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DetailResult(TaskResult):
+    """All detail measures of one reconstruction function."""
+
+    stride: int | None
+    """Pixels a side of a token; multiply cycles per pixel by it for cycles per token."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; of the pictures only their names."""
+        return {"stride": self.stride} | super().to_dict()
 
 
 def quantity(

@@ -7,12 +7,12 @@ Bands are the 10 and 90 per cent quantiles over resampled texts.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from smalti.eval.detail.result import Curve, Part, Picture, Quantity, Skipped
+from smalti.eval.detail.result import Part, TaskResult
 from smalti.eval.tasks.detail_parts.setup import Reconstruct, Setup
 from smalti.eval.tasks.text_parts.ladders import ladders
 from smalti.eval.tasks.text_parts.pages import pages
@@ -32,42 +32,15 @@ SMALLEST = 32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TextResult:
+class TextResult(TaskResult):
     """All text measures of one reconstruction function."""
 
-    size: int
-    """Pixels a side of the images."""
-    quick: bool
-    seed: int
     engine: str
     """Name and version of the reader; empty if there is none here."""
-    images: int
-    """Images that were reconstructed."""
-    quantities: tuple[Quantity, ...]
-    curves: tuple[Curve, ...]
-    pictures: tuple[Picture, ...]
-    skipped: tuple[Skipped, ...]
-
-    def quantity(self, name: str) -> Quantity:
-        """The quantity of a name; KeyError listing the names there are."""
-        for item in self.quantities:
-            if item.name == name:
-                return item
-        raise KeyError(f"no {name!r}; there are {sorted(q.name for q in self.quantities)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; of the pictures only their names."""
-        return {
-            "size": self.size,
-            "quick": self.quick,
-            "seed": self.seed,
-            "engine": self.engine,
-            "images": self.images,
-            "quantities": {q.name: q.to_dict() for q in self.quantities},
-            "curves": {c.name: c.to_dict() for c in self.curves},
-            "pictures": [p.name for p in self.pictures],
-            "skipped": [asdict(s) for s in self.skipped],
-        }
+        return {"engine": self.engine} | super().to_dict()
 
 
 def text(
