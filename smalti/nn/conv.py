@@ -78,4 +78,18 @@ class Upsample(nn.Module):
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         """[B, C, 2 h, 2 w]."""
+        on_cpu = x_BChw.device.type == "cpu" and x_BChw.dtype == torch.float32
+        if on_cpu and not torch.is_grad_enabled():
+            return upsampled_conv(x_BChw, self.conv)
         return self.conv(F.interpolate(x_BChw, scale_factor=2, mode="nearest"))
+
+
+def upsampled_conv(x_BChw: Tensor, conv: nn.Conv2d) -> Tensor:
+    """The same map from 4 instead of 9 products per value: half the time on a CPU.
+
+    Of the 3x3 pixels under the kernel several are copies of one value, so their weights add up: what is left is a
+    transposed convolution of stride 2 with a 4x4 kernel, in each direction (w2, w1 + w2, w0 + w1, w0).
+    """
+    sums_43 = conv.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    weight = torch.einsum("yi,xj,ocij->coyx", sums_43, sums_43, conv.weight)
+    return F.conv_transpose2d(x_BChw, weight, conv.bias, stride=2, padding=1)
