@@ -1,4 +1,4 @@
-"""Proves that the fast way to upsample gives what the slow one gives, borders included, and that training uses it not."""
+"""Proves that the fast upsampling equals the slow one, borders included, and that training does not use it."""
 
 import pytest
 import torch
