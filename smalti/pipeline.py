@@ -160,6 +160,14 @@ class ImageGenerator:
             self.then.to(device)
         return self
 
+    def with_steps(self, steps: int) -> "ImageGenerator":
+        """This generator deciding a sequence in `steps` steps, its published settings made for as many.
+
+        The weights are shared, `self` stays as it is. Errors: ValueError for a model whose number of steps is fixed.
+        """
+        generator, settings = self.generator.with_steps(steps, self.settings)
+        return replace(self, generator=generator, settings=settings)
+
     def _settings(
         self,
         guidance: Guided,
@@ -212,16 +220,18 @@ class ImageGenerator:
         sampling: Sampling | None,
         handover: int | None,
         then: Any,
+        steps: int | None,
     ) -> "tuple[list[Stage], Settings, ImageGenerator | None]":
         """Stages, settings of the first, and the second generator.
 
         A second generator of the caller's uses its own published settings where the caller says nothing; that of a
-        published pair uses the pair's.
+        published pair uses the pair's. `steps` are those of the first.
         """
-        settings = self._settings(guidance, sampling, handover, then)
+        first = self if steps is None else self.with_steps(steps)
+        settings = first._settings(guidance, sampling, handover, then)
         second = then or self.then
         second_settings = then._settings(guidance, sampling) if then is not None else settings
-        return self._stages(settings, second, second_settings), settings, second
+        return first._stages(settings, second, second_settings), settings, second
 
     def stream(
         self,
@@ -232,6 +242,7 @@ class ImageGenerator:
         seed: int = 0,
         guidance: Guided = None,
         sampling: Sampling | None = None,
+        steps: int | None = None,
         then: "ImageGenerator | None" = None,
         handover: int | None = None,
         budget: int | None = None,
@@ -239,7 +250,7 @@ class ImageGenerator:
     ) -> Iterator[Preview]:
         """The generation after every step, with what it decodes to so far. Arguments as for `generate`."""
         condition = self.condition(classes, text, n)
-        stages, _, _ = self._plan(guidance, sampling, handover, then)
+        stages, _, _ = self._plan(guidance, sampling, handover, then, steps)
         if budget is not None:
             self.generator.layout.check_prefix(budget)
         for partial in self._decode(stages, condition, seed, known):
@@ -260,6 +271,7 @@ class ImageGenerator:
         seed: int = 0,
         guidance: Guided = None,
         sampling: Sampling | None = None,
+        steps: int | None = None,
         then: "ImageGenerator | None" = None,
         handover: int | None = None,
         budget: int | None = None,
@@ -269,12 +281,12 @@ class ImageGenerator:
         """Images of classes, texts, both, or anything.
 
         `n` images per entry; image i uses seed + i, alone or in any batch. `guidance` s means u + s (c - u), s = 1 is
-        none. `then` takes over after `handover` steps of this model's schedule. `budget` stops early after that many
-        tokens. `known` tokens are kept. Errors: ValueError for anything a model cannot serve, before the first forward
-        pass.
+        none. `steps` is the number of decoding steps, for a model that leaves it open. `then` takes over after
+        `handover` steps of this model's schedule. `budget` stops early after that many tokens. `known` tokens are kept.
+        Errors: ValueError for anything a model cannot serve, before the first forward pass.
         """
         condition = self.condition(classes, text, n)
-        stages, settings, second = self._plan(guidance, sampling, handover, then)
+        stages, settings, second = self._plan(guidance, sampling, handover, then, steps)
         if budget is not None:
             self.generator.layout.check_prefix(budget)
         if seed < 0:
@@ -352,6 +364,7 @@ class ImageGenerator:
             "name": then.name,
             "weights": then.fingerprint,
             "license": then.license,
+            "steps": len(stages[-1].model.schedule()),
             "guidance": asdict(stages[-1].guidance),
             "sampling": asdict(stages[-1].sampling),
         } if then else None  # fmt: skip
@@ -363,6 +376,7 @@ class ImageGenerator:
             "text": list(text) if text is not None else None,
             "images": len(condition),
             "seed": seed,
+            "steps": len(stages[0].model.schedule()),
             "guidance": asdict(settings.guidance),
             "sampling": asdict(settings.sampling),
             "handover": settings.handover if then else None,

@@ -12,7 +12,7 @@ from smalti.cli.console import Dtype, load_generator, print_json
 
 if TYPE_CHECKING:
     from smalti.decoding.sampling import Sampling
-    from smalti.pipeline import ImageGenerator
+    from smalti.pipeline import Generation, ImageGenerator
 
 
 def generate(
@@ -27,6 +27,7 @@ def generate(
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    steps: int | None = None,
     budget: int | None = None,
     then: str | None = None,
     handover: int | None = None,
@@ -51,6 +52,7 @@ def generate(
         temperature: Divides the logits; 0 always takes the most likely token.
         top_k: Draw from the k most likely tokens; 0 is all.
         top_p: Draw from the fewest tokens that reach this probability; 1 is all.
+        steps: Decoding steps, for a model that leaves their number open.
         budget: Stop after that many tokens.
         then: Generator that takes over (drafter + refiner), of the same tokenizer.
         handover: Steps before it does.
@@ -66,6 +68,8 @@ def generate(
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     generator = load_generator(name, device, dtype, text_encoder)
+    if steps is not None:
+        generator = generator.with_steps(steps)
     options: dict[str, Any] = {
         "classes": list(classes) or None,
         "text": list(text) or None,
@@ -93,7 +97,7 @@ def generate(
     if json:
         print_json({**facts, "out": str(out)})
         return
-    print(f"settings: {made.settings}")
+    print(f"settings: {settings_line(made)}")
     print(f"{out}: {len(images)} {'image' if len(images) == 1 else 'images'} ({generator.name}, seed {seed})")
 
 
@@ -101,6 +105,12 @@ def sampling_of(generator: "ImageGenerator", **changes: Any) -> "Sampling | None
     """The generator's own sampling with what was asked for; None if nothing was."""
     asked = {key: value for key, value in changes.items() if value is not None}
     return replace(generator.settings.sampling, **asked) if asked else None
+
+
+def settings_line(made: "Generation") -> str:
+    """Sampler settings and number of steps, for people."""
+    steps = made.provenance["steps"]
+    return f"{made.settings}, {steps} {'step' if steps == 1 else 'steps'}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from smalti.cli import call
 from smalti.cli.console import Dtype, load_generator, print_json
-from smalti.cli.generate import sampling_of
+from smalti.cli.generate import sampling_of, settings_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +87,7 @@ def inpaint(
     if json:
         print_json({**facts, "out": str(out)})
         return
-    print(f"settings: {made.settings}")
+    print(f"settings: {settings_line(made)}")
     print(f"{out}: {len(images)} {'image' if len(images) == 1 else 'images'} ({generator.name}, seed {seed})")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smalti.decoding.prediction import Prediction
 from smalti.decoding.schedules import Schedule
+from smalti.decoding.settings import Settings
 from smalti.tokenizers.base import Feedback
 from smalti.tokens import Choice, TokenLayout, Tokens
 
@@ -102,6 +103,16 @@ class Generator(nn.Module, ABC):
     @abstractmethod
     def schedule(self) -> Schedule:
         """The steps in which a sequence is decided."""
+
+    def with_steps(self, steps: int, settings: Settings) -> tuple[Self, Settings]:
+        """This model deciding a sequence in `steps` steps, and `settings` made for as many.
+
+        For families that leave the number of steps open. The weights are shared, `self` stays as it is. Values per step
+        that the family cannot carry over stay as they are, for the loop to refuse. Errors: ValueError for a model whose
+        number of steps is fixed, or for less than one.
+        """
+        fixed = len(self.schedule())
+        raise ValueError(f"this model decides its tokens in a fixed number of steps, {fixed}: leave out steps={steps}")
 
     @abstractmethod
     def forward(self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None) -> Prediction:

@@ -47,14 +47,8 @@ class TiTokGeneratorConfig:
             raise ValueError(f"a uvit has as many blocks before the middle as behind it: depth {self.depth} is odd")
         if self.kind == "uvit" and self.dropout:
             raise ValueError(f"the uvit has no dropout, got {self.dropout}: set it to 0")
-        check_steps(self.steps)
-
-
-def check_steps(steps: int) -> int:
-    """Returns `steps`; ValueError if that is no number of decoding steps."""
-    if steps < 1:
-        raise ValueError(f"the number of decoding steps must be at least 1, got {steps}")
-    return steps
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"the number of decoding steps must be a whole number, at least 1, got {self.steps!r}")
 
 
 def decided_per_step(tokens: int, steps: int) -> tuple[int, ...]:

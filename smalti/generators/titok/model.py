@@ -3,16 +3,20 @@
 Shape suffixes: R rows (branches x batch), B batch, L tokens, m open positions, D width, V codes.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from smalti.decoding.prediction import Categorical, Confident
 from smalti.decoding.schedules import Schedule, confidence
+from smalti.decoding.settings import Settings
 from smalti.generators.base import Condition, Generator
-from smalti.generators.titok.config import TiTokGeneratorConfig, check_steps, decided_per_step
+from smalti.generators.titok.config import TiTokGeneratorConfig, decided_per_step
+from smalti.generators.titok.resampling import resampled
 from smalti.generators.titok.trunks import UViTTrunk, ViTTrunk
 from smalti.tokenizers.base import Feedback
 from smalti.tokens import PAD, Choice, Segment, TokenLayout, Tokens
@@ -41,7 +45,7 @@ class TiTokGenerator(Generator):
 
     def __init__(self, config: TiTokGeneratorConfig) -> None:
         super().__init__()
-        self.config, self.classes, self._steps = config, config.classes, config.steps
+        self.config, self.classes = config, config.classes
         segment = Segment(shape=(config.tokens,), vocab=config.vocab)
         self.layout = TokenLayout(segments=(segment,), prefixes=(config.tokens,))
         self.embedding = nn.Embedding(config.vocab + 1 + config.classes + 1, config.width)
@@ -63,15 +67,21 @@ class TiTokGenerator(Generator):
     @property
     def steps(self) -> int:
         """Decoding steps; may be set to any number from 1. Per-step guidance and sampling need as many values."""
-        return self._steps
+        return self.config.steps
 
     @steps.setter
     def steps(self, value: int) -> None:
-        self._steps = check_steps(value)
+        self.config = replace(self.config, steps=value)
+
+    def with_steps(self, steps: int, settings: Settings) -> tuple[Self, Settings]:
+        """Any number from 1; the authors' curves and temperatures are made for it."""
+        model = copy.copy(self)  # a module's copy holds the same parameters and layers
+        model.steps = steps
+        return model, resampled(settings, steps)
 
     def schedule(self) -> Schedule:
         """The surest tokens first, few at first and many at the end (arccos)."""
-        return confidence(decided_per_step(self.layout.length, self._steps))
+        return confidence(decided_per_step(self.layout.length, self.steps))
 
     def _places(self) -> Tensor:
         """[1 + L, D]: of the class token, then of the tokens."""
