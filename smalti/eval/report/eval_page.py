@@ -134,7 +134,21 @@ def _details(result: EvalResult, folder: Path) -> str:
 
 
 def _texts(result: EvalResult, folder: Path) -> str:
-    return _task_plots(result, "text") + _pictures(result, folder, "text")
+    pairs = dict.fromkeys(p for row in result.rows for p in _instruments(row))
+    return (facts(list(pairs)) if pairs else "") + _task_plots(result, "text") + _pictures(result, folder, "text")
+
+
+def _instruments(row: Row) -> Iterator[tuple[str, str]]:
+    """What text was read with and set in."""
+    for task in ("text", "text_to_original"):
+        if engine := row.tasks.get(task, {}).get("engine"):
+            yield "recognizer", engine
+    told = row.tasks.get("text", {}).get("facts", {})
+    for part, value in (told.get("recognizer") or {}).items():
+        if isinstance(value, dict):
+            yield f"{part} model", f"{value['file']}, sha256 {value['sha256'][:16]}"
+    for script, font in told.get("fonts", {}).items():
+        yield f"font, {script}", f"{font['family']} {font['style']}, {font['file']}, sha256 {font['sha256'][:16]}"
 
 
 def _pictures(result: EvalResult, folder: Path, task: str) -> str:

@@ -55,6 +55,10 @@ class Engine(Protocol):
     label: str
     """Name and version."""
 
+    def facts(self) -> dict[str, Any]:
+        """Plain data: name, version, and all files that decide what is read."""
+        ...
+
     def strings(self, images: Sequence[np.ndarray], script: str) -> list[str]:
         """The one string on each image; no reading depends on the other images."""
         ...
@@ -169,6 +173,15 @@ class RapidOcr:
             }
         )
         self.label = f"rapidocr {version('rapidocr')} ({models['rec'][-1].stem})"
+        self._files = {"detection": models["det"][-1], "recognition": models["rec"][-1]}
+
+    def facts(self) -> dict[str, Any]:
+        """Package, runtime, and both models with their sha256."""
+        from importlib.metadata import version
+
+        files = {part: {"file": file.name, "sha256": _sha256(file)} for part, file in self._files.items()}
+        runtime = f"onnxruntime {version('onnxruntime')}"
+        return {"name": "rapidocr", "version": version("rapidocr"), "runtime": runtime, **files}
 
     def strings(self, images: Sequence[np.ndarray], script: str) -> list[str]:
         """The one string on each image; `script` changes nothing: one model reads all it knows.
@@ -212,6 +225,11 @@ class Tesseract:
         if "eng" not in self._languages:
             raise EngineMissingError("tesseract has no English data: apt-get install tesseract-ocr-eng")
 
+    def facts(self) -> dict[str, Any]:
+        """Program and the languages it has data for."""
+        name, _, version = self.label.partition(" ")
+        return {"name": name, "version": version, "languages": sorted(self._languages)}
+
     def strings(self, images: Sequence[np.ndarray], script: str) -> list[str]:
         """The one line on each image, read with the language data of the script; one call for all."""
         with tempfile.TemporaryDirectory() as folder:
@@ -250,6 +268,10 @@ class Tesseract:
 
 def _bgr(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _png(pixels: np.ndarray) -> bytes:

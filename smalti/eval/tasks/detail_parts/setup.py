@@ -8,10 +8,18 @@ import torch
 from torch import Tensor
 
 from smalti.eval.detail.charts import as_images, rng
+from smalti.eval.detail.result import Part
 from smalti.images import check_images
 
 Reconstruct = Callable[[Tensor], Tensor]
 """float32 [B, 3, H, W] in [0, 1] -> the same shape."""
+Keep = Callable[[str, Callable[[], Part]], Part]
+"""Name of a part and the way to make it -> the part, perhaps one that an earlier run made and kept."""
+
+
+def anew(name: str, make: Callable[[], Part]) -> Part:
+    """A `Keep` that remembers nothing."""
+    return make()
 
 
 @dataclass(frozen=True, kw_only=True)
