@@ -21,8 +21,9 @@ from smalti.eval.protocols.pixels import pixel_means
 from smalti.eval.run.chunks import ChunkStore, settings_digest
 from smalti.eval.run.curves import budget_curve
 from smalti.eval.run.features import set_distances
+from smalti.eval.run.generated import generated_tasks
 from smalti.eval.run.networks import networks_for
-from smalti.eval.run.pictures import write_charts, write_extremes
+from smalti.eval.run.pictures import write_extremes
 from smalti.eval.run.result import EvalResult, Row, Skip, Value, summary_of, write_csv, write_result
 from smalti.eval.run.sources import Source, fingerprint
 from smalti.eval.run.subjects import PairSubject, Subject, TokenizerSubject
@@ -247,31 +248,9 @@ def _tasks(
     """Plain data of detail, text and token statistics for the row of the whole sequence, and its pictures."""
     tokenizer, budget = subject.tokenizer, subject.budgets[-1]
     key, reconstruct = f"{subject.name}@{budget}", reconstructor(subject.tokenizer, budget)
-    found: dict[str, Any] = {"pictures": []}
-    side = tokenizer.sizes.value if tokenizer.sizes.kind == "fixed" else 256
     if tokenizer.frames:
         return {}
-    if suite.detail:
-        from smalti.eval.tasks.detail import PARTS, detail
-
-        with stage(f"{subject.name}: detail", len(PARTS)) as advance:
-            made = detail(
-                reconstruct, side, stride=_stride(tokenizer, side), quick=suite.quick, seed=settings.seed,
-                on_part=lambda _: advance(),
-            )  # fmt: skip
-        found["detail"] = made.to_dict()
-        found["pictures"] += write_charts(out, key, "detail", made.pictures)
-    if suite.text:
-        from smalti.eval.tasks.text import text
-
-        with stage(f"{subject.name}: text", 1) as advance:
-            words = text(
-                reconstruct, side, quick=suite.quick, seed=settings.seed, engine=settings.engine,
-                fonts=settings.fonts or None,
-            )  # fmt: skip
-            advance()
-        found["text"] = words.to_dict()
-        found["pictures"] += write_charts(out, key, "text", words.pictures)
+    found = generated_tasks(tokenizer, budget, suite, settings, reconstruct, out, part.store.folder)
     if suite.tokens:
         found["tokens"] = _token_statistics(part)
         found["stability"] = _stability(tokenizer, source, subject)
@@ -328,11 +307,6 @@ def reconstructor(tokenizer: Tokenizer, budget: int) -> Callable[[Tensor], Tenso
         return to_uint8(decoded).float() / 255
 
     return reconstruct
-
-
-def _stride(tokenizer: Tokenizer, side: int) -> int | None:
-    grid = tokenizer.layout(side if tokenizer.sizes.kind != "fixed" else None).segments[-1].shape
-    return side // grid[-1] if len(grid) == 2 else None
 
 
 def _with_tasks(row: Row, tasks: Mapping[str, Any]) -> Row:

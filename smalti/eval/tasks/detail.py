@@ -6,6 +6,7 @@ band that holds the middle 80 per cent of them, because tokenizers are neither l
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from smalti.eval.detail.result import DetailResult, Part
 from smalti.eval.tasks.detail_parts.acuity import landolt, letters
@@ -15,7 +16,7 @@ from smalti.eval.tasks.detail_parts.gratings import gratings
 from smalti.eval.tasks.detail_parts.lines import lines
 from smalti.eval.tasks.detail_parts.patterns import patterns
 from smalti.eval.tasks.detail_parts.repeats import repeats
-from smalti.eval.tasks.detail_parts.setup import Reconstruct, Setup
+from smalti.eval.tasks.detail_parts.setup import Keep, Reconstruct, Setup, anew
 from smalti.eval.tasks.detail_parts.textures import textures
 
 PARTS: dict[str, Callable[[Setup], Part]] = {
@@ -44,13 +45,14 @@ def detail(
     parts: tuple[str, ...] = tuple(PARTS),
     batch: int = 32,
     on_part: Callable[[str], None] | None = None,
+    keep: Keep = anew,
 ) -> DetailResult:
     """Measures what `reconstruct` (float32 [B, 3, size, size] in [0, 1] to the same shape) keeps of detail.
 
     `stride` is the side of a token in pixels, None for tokens without a grid; `quick` uses fewer frequencies, trials
     and placements (about 300 images instead of about 1500); `seed` draws the placements; `on_part` is called with the
-    name of each part before it begins. Errors: ValueError for a size below 32 pixels, an unknown part, or
-    reconstructions of another shape, with NaN or outside [0, 1].
+    name of each part before it begins; `keep` gives the parts, made or remembered. Errors: ValueError for a size below
+    32 pixels, an unknown part, or reconstructions of another shape, with NaN or outside [0, 1].
     """
     if size < SMALLEST:
         raise ValueError(f"detail charts need at least {SMALLEST} pixels a side, got size={size}")
@@ -64,7 +66,7 @@ def detail(
     for name in parts:
         if on_part is not None:
             on_part(name)
-        found.append(PARTS[name](setup))
+        found.append(keep(name, partial(PARTS[name], setup)))
     return DetailResult(
         size=size,
         stride=stride,
