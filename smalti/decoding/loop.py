@@ -100,7 +100,9 @@ def _run(
         state = model.begin(condition, feedback=feedback, branches=branches, known=sequence.values, start=start)
     for i in range(start, end):
         with torch.inference_mode():
-            if len(branches) > 1 and i > last_guided and model.unguide(state):
+            if i <= last_guided:
+                model.guide(state, stage.guidance.guides(i, steps))
+            elif len(branches) > 1 and model.unguide(state):
                 branches = branches[:1]
             prediction = model.predict(state)
             if forced[i]:

@@ -154,6 +154,13 @@ class Generator(nn.Module, ABC):
         """
         return False
 
+    def guide(self, state: Any, guided: bool) -> None:
+        """Says before `predict` whether the step is guided, up to the last one that is.
+
+        A model that keeps nothing of the null rows from step to step leaves them out where it is not; all others need
+        them later.
+        """
+
     def check_condition(self, condition: Condition) -> None:
         """A ValueError if the condition cannot be served: class out of range, text of another width, no text."""
         wrong = condition.classes[(condition.classes < -1) | (condition.classes >= self.classes)]

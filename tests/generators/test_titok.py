@@ -203,6 +203,37 @@ def test_rows_that_guide_no_more_are_dropped_without_a_trace(kind: str, monkeypa
     assert torch.equal(dropped, run([early])[-1].values)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("guidance", "guided"),
+    [
+        (authors_guidance(2.0, "linear", STEPS), (1, 2, 3, 4, 5)),
+        (Guidance(scale=3.0, curve="interval", start=0.3, stop=0.7), (2, 3)),
+        (Guidance(scale=(3.0, 1.0, 2.0), curve=(1.0, 0.0, 0.5, 0.0, 1.0, 0.0)), (0, 2, 4)),
+        (Guidance(scale=3.0), (0, 1, 2, 3, 4, 5)),
+    ],
+)
+@pytest.mark.parametrize("kept", [0, 4])
+def test_null_rows_rest_in_steps_that_are_not_guided(
+    kind: str, guidance: Guidance, guided: tuple[int, ...], kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, between and behind the guided ones; ids stay the same, log-probabilities up to rounding."""
+    model, rows = model_of(kind), []
+    model.trunk.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    chosen, known = Stage(model=model, guidance=guidance), some_known([kept] * 3) if kept else None
+    fewer = [p for p in run([chosen], known) if p.choice is not None]
+    steps = [p.step for p in fewer]
+    assert rows == [6 if i in guided else 3 for i in steps]
+    monkeypatch.setattr(model, "guide", lambda state, guided: None)
+    monkeypatch.setattr(model, "unguide", lambda state: False)
+    rows.clear()
+    all_rows = [p for p in run([chosen], known) if p.choice is not None]
+    assert rows == [6] * len(steps) and len(steps) > STEPS - 3
+    for a, b in zip(fewer, all_rows, strict=True):
+        assert torch.equal(a.values, b.values)
+        assert torch.allclose(a.choice.logprobs, b.choice.logprobs, atol=1e-5)  # type: ignore[union-attr, arg-type]
+
+
 # ---- known tokens ----------------------------------------------------------------------------------------------------
 
 

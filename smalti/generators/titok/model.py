@@ -30,6 +30,8 @@ class TiTokState:
     """The step that is predicted next."""
     branches: int
     """Number of branches."""
+    guided: bool
+    """False if the next step needs the conditional rows only."""
     schedule: Schedule
     """Taken at the start: changing the model's steps does not touch a generation that is under way."""
     condition_R1D: Tensor
@@ -131,6 +133,7 @@ class TiTokGenerator(Generator):
         return TiTokState(
             step=start,
             branches=len(branches),
+            guided=len(branches) > 1,
             schedule=schedule,
             condition_R1D=self._embed_condition(condition.rows(branches)),
             ids_BL=ids_BL,
@@ -143,10 +146,11 @@ class TiTokGenerator(Generator):
         open_positions = self.layout.length - before
         order_BL = state.counted_BL.to(torch.uint8).argsort(dim=1, stable=True)  # the open ones first
         ids_BL = state.ids_BL.gather(1, order_BL)
-        x_RLD = self._embed(ids_BL, order_BL).repeat(state.branches, 1, 1)
-        logits_RmV = self._logits(x_RLD, state.condition_R1D, open_positions)
+        branches = state.branches if state.guided else 1
+        x_RLD = self._embed(ids_BL, order_BL).repeat(branches, 1, 1)
+        logits_RmV = self._logits(x_RLD, state.condition_R1D[: len(x_RLD)], open_positions)
         return Confident(
-            logits_RBmV=logits_RmV.unflatten(0, (state.branches, -1)),
+            logits_RBmV=logits_RmV.unflatten(0, (branches, -1)),
             positions_Bm=order_BL[:, :open_positions],
             ids_Bm=ids_BL[:, :open_positions],
             count=state.schedule[state.step].count,
@@ -158,6 +162,10 @@ class TiTokGenerator(Generator):
         state.ids_BL = state.ids_BL.scatter(1, choice.positions, choice.ids)
         state.counted_BL = state.counted_BL.scatter(1, choice.positions, True)
         state.step += 1
+
+    def guide(self, state: TiTokState, guided: bool) -> None:
+        """Every step reads all tokens anew, so the null rows can rest in any."""
+        state.guided = guided
 
     def unguide(self, state: TiTokState) -> bool:
         """Nothing is cached but the class token."""
