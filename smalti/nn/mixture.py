@@ -6,7 +6,17 @@ terms are runs one after the other; here they are a weighted sum over codes:
 
     loss = w_next CE(next) + w_masked CE(masked | visible) + w_all mean_{j >= k} CE(head(h_k + q_j), x_j)
 
-with h_k the hidden state that has seen x_0 .. x_{k - 1}, and a learned query q_j per position.
+with h_k the hidden state that has seen x_0 .. x_{k - 1}, and a learned query q_j per position. Where a step decides
+several tokens at once, h_k has seen those of the steps before that of x_k.
+
+LlamaGen, NAR, FlexAR, DetailFlow, Hita and RAR have them; the objectives of the last three say what each term means
+there. Others do not:
+
+- VAR is fed maps that sum up all coarser scales, so there is no input of one token that could be hidden, and a token of
+  a later scale codes what the scales before it have left over, so it is no target before these are known;
+- the masked generators of TiTok have the masked term as their own loss, and no order that tells the next token from
+  later ones;
+- Ming draws continuous tokens by a flow: there is no cross entropy to add up.
 
 Shape suffixes: B batch, L tokens, n tokens of a term, D width, V codes.
 """
@@ -61,8 +71,12 @@ class Mixable(Protocol):
         """
         ...
 
-    def logits_of(self, h_BnD: Tensor) -> Tensor:
-        """float32 [B, n, V] from hidden states."""
+    def logits_of(self, h_BnD: Tensor, places: Tensor | None = None) -> Tensor:
+        """float32 [B, n, V] from hidden states.
+
+        `places` int64 [n] or [B, n] says which tokens they are to predict, for models with several kinds of tokens;
+        None = all, in the order of `hidden`.
+        """
         ...
 
 
@@ -86,43 +100,59 @@ class Mixture(nn.Module):
         batch: tuple[Tensor, Any],
         step: int,
         rng: torch.Generator,
+        *,
+        places_BL: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and the further terms by name.
 
         `own` is the family's loss of `batch` (ids int64 [B, L], condition), `hidden_BLD` the states it came from.
+        `places_BL` int64 is for images that have an order of their own: where each token stands, which chooses its
+        query.
         """
         ids_BL, condition = batch
         config, total = self.config, self.config.next * own
         parts: dict[str, Tensor] = {}
         if config.masked:
-            parts["masked"] = self.masked(model, ids_BL, condition, step, rng)
+            parts["masked"] = self.masked(model, ids_BL, condition, step, rng, places_BL)
             total = total + config.masked * parts["masked"]
         if config.next_all:
-            parts["next_all"] = self.next_all(model, hidden_BLD, ids_BL, step)
+            parts["next_all"] = self.next_all(model, hidden_BLD, ids_BL, step, places_BL)
             total = total + config.next_all * parts["next_all"]
         return total, {name: part.detach() for name, part in parts.items()}
 
-    def masked(self, model: Mixable, ids_BL: Tensor, condition: Any, step: int, rng: torch.Generator) -> Tensor:
+    def masked(
+        self,
+        model: Mixable,
+        ids_BL: Tensor,
+        condition: Any,
+        step: int,
+        rng: torch.Generator,
+        places_BL: Tensor | None = None,
+    ) -> Tensor:
         """Mean cross entropy of the hidden tokens."""
-        places_Bn = self.hide(ids_BL, step, rng)
-        masked_BL = torch.zeros_like(ids_BL, dtype=torch.bool).scatter(1, places_Bn, True)
+        hidden_Bn = self.hide(ids_BL, step, rng)
+        masked_BL = torch.zeros_like(ids_BL, dtype=torch.bool).scatter(1, hidden_Bn, True)
         h_BLD = model.hidden(ids_BL, condition, masked=masked_BL, mask=self.mask)
-        h_BnD = h_BLD.gather(1, places_Bn[..., None].expand(-1, -1, h_BLD.shape[-1]))
-        return _cross_entropy(model.logits_of(h_BnD), ids_BL.gather(1, places_Bn))
+        h_BnD = h_BLD.gather(1, hidden_Bn[..., None].expand(-1, -1, h_BLD.shape[-1]))
+        places_Bn = hidden_Bn if places_BL is None else places_BL.gather(1, hidden_Bn)
+        return _cross_entropy(model.logits_of(h_BnD, places_Bn), ids_BL.gather(1, hidden_Bn))
 
     def hide(self, ids_BL: Tensor, step: int, rng: torch.Generator) -> Tensor:
-        """int64 [B, n]: places to hide, as many in every image of a step."""
+        """int64 [B, n]: numbers of the tokens to hide, as many in every image of a step."""
         (batch, length), (low, high) = ids_BL.shape, self.config.masked_share
         count = round((low + (high - low) * _spread(step, 0)) * length)
         order_BL = torch.rand(batch, length, generator=rng, device=rng.device).argsort(dim=1)
         return order_BL[:, : max(count, 1)].to(ids_BL.device)
 
-    def next_all(self, model: Mixable, hidden_BLD: Tensor, ids_BL: Tensor, step: int) -> Tensor:
+    def next_all(
+        self, model: Mixable, hidden_BLD: Tensor, ids_BL: Tensor, step: int, places_BL: Tensor | None = None
+    ) -> Tensor:
         """Mean cross entropy of tokens k, k + 1, ... from the state that has seen those before k."""
         length = ids_BL.shape[1]
         k = int(_spread(step, 1) * length)
-        h_BnD = hidden_BLD[:, k : k + 1] + self.queries[k:length].to(hidden_BLD.dtype)
-        return _cross_entropy(model.logits_of(h_BnD), ids_BL[:, k:])
+        places = torch.arange(k, length, device=ids_BL.device) if places_BL is None else places_BL[:, k:]
+        h_BnD = hidden_BLD[:, k : k + 1] + self.queries[places].to(hidden_BLD.dtype)
+        return _cross_entropy(model.logits_of(h_BnD, places), ids_BL[:, k:])
 
 
 def mixture_of(config: MixtureConfig, *, length: int, width: int, state_width: int | None = None) -> Mixture | None:

@@ -1,6 +1,6 @@
 """Proves of DetailFlow's transformer what neither its goldens nor the contract suite show: what a cached step sees,
-stopping at any legal prefix, guidance that fades, learning from corrected sequences, sizes read from the authors'
-files, and files that have the same name as their tokenizer's.
+stopping at any legal prefix, guidance that fades, learning from corrected sequences, the further terms of its loss,
+sizes read from the authors' files, and files that have the same name as their tokenizer's.
 """
 
 from dataclasses import replace
@@ -21,6 +21,7 @@ from smalti.generators.detailflow.objective import DetailFlowObjective, DetailFl
 from smalti.hub import load, registry
 from smalti.hub.registry import Entry, HubFile
 from smalti.hub.saving import save_official
+from smalti.nn.mixture import MixtureConfig
 from smalti.pipeline import ImageGenerator
 from smalti.tokenizers.base import NoFeedback
 from smalti.tokenizers.detailflow.correction import encode, self_correct
@@ -159,6 +160,44 @@ def test_sequences_of_the_tokenizer_s_self_correction_are_learnt() -> None:
     fed, _ = objective.pairs(codes[:1].expand(4000, -1, -1), torch.Generator().manual_seed(0))
     share = (fed != clean.ids[:1]).any(1).float().mean()
     assert abs(float(share) - 0.3) < 0.03
+
+
+def test_the_masked_term_alone_sees_the_group_and_later_ones() -> None:
+    """Token 9, of the third group, is seen by the fourth alone; once some are hidden by every token, also before it."""
+    model, mask = tiny_detailflow_generator(), torch.ones(32)
+    other = torch.where(torch.arange(16) == 9, (IDS + 1) % 64, IDS)
+    masked = (torch.arange(16) == 10).expand(2, -1)
+
+    def seen_by(**hidden: Tensor) -> list[int]:
+        with torch.no_grad():
+            states = [model.hidden(ids, CLASSES, **hidden) for ids in (IDS, other)]
+        return ((states[0] - states[1]).abs().amax((0, 2)) > 1e-6).nonzero()[:, 0].tolist()
+
+    assert seen_by() == [12, 13, 14, 15]
+    assert seen_by(masked=masked, mask=mask) == list(range(16))
+
+
+def test_further_terms_learn_from_right_tokens() -> None:
+    """Images fed with wrong ones: the own loss learns to correct, the further ones are those of the right tokens."""
+    rng = torch.Generator().manual_seed(3)
+    right, fed, target = torch.randint(64, (3, 2, 16), generator=rng).unbind()
+    model, mixture = tiny_detailflow_generator(), MixtureConfig(masked=1.0, next_all=1.0)
+    config = DetailFlowObjectiveConfig(condition_dropout=0.0, correction=1.0, mixture=mixture)
+    objective = DetailFlowObjective(model, None, config).train()
+    model.eval()  # no dropout
+    assert objective.helpers is not None
+    for step in range(6):
+        with torch.no_grad():
+            corrected, clean, wrong = (
+                objective((ids, CLASSES), step, torch.Generator().manual_seed(step)).parts
+                for ids in (torch.stack([right, fed, target], dim=-1), right, fed)
+            )
+            draws = torch.Generator().manual_seed(step)
+            torch.rand(2, 2, generator=draws)  # whose condition is dropped, who is fed mistakes
+            masked = objective.helpers.masked(model, right, CLASSES, step, draws)
+        assert torch.equal(corrected["masked"], masked)
+        assert torch.equal(corrected["next_all"], clean["next_all"]) and corrected["next_all"] != wrong["next_all"]
+        assert corrected["cross_entropy"] != clean["cross_entropy"]
 
 
 def test_what_the_objective_refuses() -> None:

@@ -1,5 +1,6 @@
 """Proves of Hita's transformer what neither its goldens nor the contract suite show: patches made anew behind given
-holistic tokens, what the quirk touches, that each step computes one head, the two losses, and which file is which.
+holistic tokens, what the quirk touches, that each step computes one head, the two losses, the heads of further
+terms, and which file is which.
 """
 
 import json
@@ -154,6 +155,22 @@ def test_a_share_of_the_conditions_is_dropped() -> None:
         objective((IDS[:, :16], CLASSES), 0, torch.Generator())
     with pytest.raises(ValueError, match="leave out the teacher"):
         HitaObjective(model, teacher=model)
+
+
+def test_a_token_is_predicted_by_the_head_of_its_stream() -> None:
+    """Whichever stream the state stands in, for any places; the other head gets no gradient."""
+    model, rng = tiny_hita_generator(), torch.Generator().manual_seed(0)
+    h = torch.randn(2, 22, 32, generator=rng)
+    places = torch.rand(2, 22, generator=rng).argsort(dim=1)[..., :9]
+    with torch.no_grad():
+        whole, some = model.logits_of(h), model.logits_of(h.gather(1, places[..., None].expand(-1, -1, 32)), places)
+    assert torch.allclose(some, whole.gather(1, places[..., None].expand(-1, -1, 64)), atol=1e-5)
+    heads = model.holistic_head, model.patch_head
+    for at, (used, unused) in ((torch.arange(6), heads), (torch.arange(6, 22), heads[::-1])):
+        model.zero_grad()
+        model.logits_of(h[:, :1].expand(-1, len(at), -1), at).square().sum().backward()
+        assert used.weight.grad is not None and used.weight.grad.abs().sum() > 0
+        assert unused.weight.grad is None or not unused.weight.grad.any()
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Proves the terms of the training mixture on every family that has them: the default is the family's own loss bit for
 bit, the masked term does not see what it predicts and sees everything else, the next-all term does not see the future,
-gradients reach model and helpers, and helpers are no part of the model.
+gradients reach model and helpers, and helpers are no part of the model. Groups, heads and orders have their tests with
+the families.
 """
 
 from collections.abc import Callable
@@ -12,16 +13,25 @@ import torch
 from torch import Tensor
 
 from smalti.generators.base import Condition
+from smalti.generators.detailflow.model import DetailFlowGenerator
+from smalti.generators.detailflow.objective import DetailFlowObjective, DetailFlowObjectiveConfig
+from smalti.generators.hita.model import HitaGenerator
+from smalti.generators.hita.objective import HitaObjective, HitaObjectiveConfig
 from smalti.generators.llamagen.model import LlamaGenGenerator
 from smalti.generators.llamagen.objective import LlamaGenObjective, LlamaGenObjectiveConfig
 from smalti.generators.nar.model import NARGenerator
 from smalti.generators.nar.objective import NARObjective, NARObjectiveConfig
+from smalti.generators.rar.model import RARGenerator
+from smalti.generators.rar.objective import RARObjective, RARObjectiveConfig
 from smalti.nn.losses import Losses
 from smalti.nn.mixture import Mixable, Mixture, MixtureConfig
+from tests.tiny.detailflow import tiny_detailflow_generator
 from tests.tiny.flextok import WITH_TEXT, captions, flexar_objective, tiny_flexar
 from tests.tiny.generators import texts
+from tests.tiny.hita import tiny_hita_generator
 from tests.tiny.llamagen import TEXT, tiny_llamagen_generator
 from tests.tiny.nar import CLIP, tiny_nar
+from tests.tiny.rar import tiny_rar
 
 
 @dataclass
@@ -32,6 +42,10 @@ class Family:
     condition: Condition
     objective: Callable[..., Any]
     vocab: int
+    own: tuple[str, ...] = ("cross_entropy",)
+    """Parts of the losses that add up to the family's own."""
+    unfed: int = 1
+    """Number of tokens at the end that are never an input."""
 
 
 def llamagen_objective(model: LlamaGenGenerator, **mixture: Any) -> LlamaGenObjective:
@@ -45,7 +59,38 @@ def nar_objective(model: NARGenerator, **mixture: Any) -> NARObjective:
     return NARObjective(model, None, NARObjectiveConfig(condition_dropout=0.5, mixture=MixtureConfig(**mixture)))
 
 
+def detailflow_objective(model: DetailFlowGenerator, **mixture: Any) -> DetailFlowObjective:
+    """Half of the conditions dropped, all images fed wrong tokens where the batch brings them."""
+    config = DetailFlowObjectiveConfig(condition_dropout=0.5, correction=1.0, mixture=MixtureConfig(**mixture))
+    return DetailFlowObjective(model, None, config)
+
+
+def hita_objective(model: HitaGenerator, **mixture: Any) -> HitaObjective:
+    """Half of the conditions dropped."""
+    return HitaObjective(model, None, HitaObjectiveConfig(condition_dropout=0.5, mixture=MixtureConfig(**mixture)))
+
+
+def rar_objective(model: RARGenerator, **mixture: Any) -> RARObjective:
+    """Half of the conditions dropped; random orders in training."""
+    return RARObjective(model, None, RARObjectiveConfig(condition_dropout=0.5, mixture=MixtureConfig(**mixture)))
+
+
+def detailflow(**changes: Any) -> Family:
+    """16 tokens in groups."""
+    model = tiny_detailflow_generator(**changes)
+    return Family(model, Condition.of_classes([1, 4]), detailflow_objective, 64, unfed=model.config.group)
+
+
+def hita() -> Family:
+    """6 holistic tokens and 16 patches."""
+    streams = ("holistic", "patches")
+    return Family(tiny_hita_generator(), Condition.of_classes([1, 4]), hita_objective, 64, own=streams)
+
+
 FAMILIES: dict[str, Callable[[], Family]] = {
+    "detailflow": detailflow,
+    "detailflow long head": lambda: detailflow(head=8),
+    "detailflow one by one": lambda: detailflow(group=1),
     "flextok": lambda: Family(tiny_flexar(), Condition.of_classes([1, 4]), flexar_objective, 120),
     "flextok text rotary": lambda: Family(
         tiny_flexar(**WITH_TEXT, rotary=100.0, positions="none"), captions([0, 1]), flexar_objective, 120
@@ -53,11 +98,13 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "flextok sincos": lambda: Family(
         tiny_flexar(positions="sincos"), Condition.of_classes([1, -1]), flexar_objective, 120
     ),
+    "hita": hita,
     "llamagen": lambda: Family(tiny_llamagen_generator(), Condition.of_classes([1, 4]), llamagen_objective, 64),
     "llamagen text": lambda: Family(tiny_llamagen_generator(**TEXT), texts(6)([0, 1]), llamagen_objective, 64),
     "nar": lambda: Family(tiny_nar(), Condition.of_classes([1, 4]), nar_objective, 64),
     "nar text": lambda: Family(tiny_nar(**TEXT), texts(6)([0, 1]), nar_objective, 64),
     "nar clip": lambda: Family(tiny_nar(**CLIP), Condition.of_classes([1, 4]), nar_objective, 32),
+    "rar": lambda: Family(tiny_rar(), Condition.of_classes([1, 4]), rar_objective, 64),
 }
 
 
@@ -92,12 +139,17 @@ def losses_of(family: Family, **weights: Any) -> Losses:
     return objective((ids_of(family), family.condition), 3, rng())
 
 
+def own_of(family: Family, losses: Losses) -> Tensor:
+    """The family's own loss, from the parts."""
+    return torch.stack([losses.parts[name] for name in family.own]).sum()
+
+
 def test_the_default_is_the_familys_own_loss(family: Family) -> None:
     """Bit for bit: without the terms, with their weights at 1 / 0 / 0, and as a part of any mixture."""
     plain = losses_of(family)
-    assert family.objective(family.model).helpers is None and set(plain.parts) == {"cross_entropy", "accuracy"}
+    assert family.objective(family.model).helpers is None and not {"masked", "next_all"} & set(plain.parts)
     assert torch.equal(losses_of(family, next=1, masked=0, next_all=0).total, plain.total)
-    assert torch.equal(losses_of(family, next=3.0, masked=2.0, next_all=1.0).parts["cross_entropy"], plain.total)
+    assert torch.equal(own_of(family, losses_of(family, next=3.0, masked=2.0, next_all=1.0)), plain.total)
     terms = Mixture(MixtureConfig(), length=family.model.layout.length, width=family.model.config.width)
     hidden = torch.zeros(1)
     total, parts = terms(family.model, plain.total, hidden, (ids_of(family), family.condition), 3, rng())
@@ -110,7 +162,7 @@ def test_the_terms_add_up(family: Family) -> None:
     objective = family.objective(family.model, next=0.5, masked=2.0, next_all=3.0).eval()
     losses = objective((ids, family.condition), 1, rng())
     parts = losses.parts
-    expected = 0.5 * parts["cross_entropy"] + 2 * parts["masked"] + 3 * parts["next_all"]
+    expected = 0.5 * own_of(family, losses) + 2 * parts["masked"] + 3 * parts["next_all"]
     assert torch.allclose(losses.total, expected)
     alone = family.objective(family.model, next_all=1.0)
     assert {name for name, _ in alone.helpers.named_parameters()} == {"queries"}
@@ -127,7 +179,7 @@ def test_the_masked_term_sees_all_but_what_it_predicts(family: Family) -> None:
         before = model.hidden(ids, family.condition, masked=masked, mask=mask)
         hidden_changed = torch.where(masked, (ids + 1) % family.vocab, ids)
         assert torch.equal(model.hidden(hidden_changed, family.condition, masked=masked, mask=mask), before)
-        for place in [i for i in range(ids.shape[1] - 1) if i not in (1, 3)]:  # the last token is never an input
+        for place in [i for i in range(ids.shape[1] - family.unfed) if i not in (1, 3)]:
             other = ids.clone()
             other[:, place] = (other[:, place] + 1) % family.vocab
             after = model.hidden(other, family.condition, masked=masked, mask=mask)
@@ -159,7 +211,7 @@ def test_next_all_predicts_the_rest_from_the_past(family: Family) -> None:
             h = family.model.hidden(ids, family.condition)
             loss = helpers.next_all(family.model, h, ids, step)
             each = [
-                -family.model.logits_of(h[:, k : k + 1] + helpers.queries[k:]).log_softmax(-1)
+                -family.model.logits_of(h[:, k : k + 1] + helpers.queries[k:], torch.arange(k, length)).log_softmax(-1)
                 .gather(-1, ids[:, k:, None]).mean()
                 for k in range(length)
             ]  # fmt: skip
@@ -198,8 +250,9 @@ def test_shares_are_spread_evenly() -> None:
     assert helpers.hide(ids, 0, rng(1)).tolist() != helpers.hide(ids, 0, rng(2)).tolist()
 
 
-def test_weights_of_images_and_further_terms_do_not_go_together() -> None:
-    family = FAMILIES["llamagen"]()
+@pytest.mark.parametrize("name", ["llamagen", "rar"])
+def test_weights_of_images_and_further_terms_do_not_go_together(name: str) -> None:
+    family = FAMILIES[name]()
     objective = family.objective(family.model, masked=1.0)
     with pytest.raises(ValueError, match="leave out the weights of images"):
         objective((ids_of(family), family.condition, torch.ones(2)), 0, rng())

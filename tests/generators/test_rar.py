@@ -1,4 +1,6 @@
-"""RAR beyond its goldens: modulations computed ahead and shared, any order, and the annealing of its objective."""
+"""RAR beyond its goldens: modulations computed ahead and shared, any order, the annealing of its objective, and the
+order of its further terms.
+"""
 
 import math
 
@@ -14,6 +16,7 @@ from smalti.generators.rar import model as rar
 from smalti.generators.rar.config import RARConfig, authors_guidance
 from smalti.generators.rar.model import RARGenerator
 from smalti.generators.rar.objective import RARObjective, RARObjectiveConfig
+from smalti.nn.mixture import MixtureConfig
 from smalti.tokenizers.base import NoFeedback
 from smalti.tokens import Choice, Tokens
 from tests.tiny.rar import tiny_rar
@@ -151,3 +154,25 @@ def test_the_loss_is_that_of_the_order_it_draws() -> None:
         weights = torch.tensor([0.0, 1.0, 0.0])
         part = objective((IDS, CONDITION, weights), 0, torch.Generator().manual_seed(4)).total
     assert part == pytest.approx(float(each[1]), rel=1e-5)
+
+
+def test_the_further_terms_follow_the_orders() -> None:
+    """Each image in its own; the tokens from k on in the order are asked for by the queries of their places."""
+    model, mixture = tiny_rar(), MixtureConfig(masked=1.0, next_all=1.0, masked_share=(0.5, 0.5))
+    config = RARObjectiveConfig(condition_dropout=0.0, mixture=mixture)
+    objective = RARObjective(model, config=config).train()
+    model.eval()  # no dropout
+    helpers, draws, k = objective.helpers, torch.Generator().manual_seed(4), 3  # step 3: (0.5 + 3 * 0.57) % 1 * 16
+    assert helpers is not None
+    orders, _ = objective.orders(3, draws), torch.rand(3, generator=draws)  # and the conditions
+    ids, lines = IDS.gather(1, orders), torch.arange(3)[:, None]
+    with torch.no_grad():
+        parts = objective((IDS, CONDITION), 3, torch.Generator().manual_seed(4)).parts
+        states = model.hidden(ids, CONDITION, orders_BL=orders)[:, k : k + 1] + helpers.queries[orders[:, k:]]
+        each = model.logits_of(states).log_softmax(-1).gather(-1, ids[:, k:, None])
+        assert torch.allclose(parts["next_all"], -each.mean(), atol=1e-5)
+        places = helpers.hide(ids, 3, draws)
+        masked = torch.zeros(3, 16, dtype=torch.bool).scatter(1, places, True)
+        states = model.hidden(ids, CONDITION, masked=masked, mask=helpers.mask, orders_BL=orders)[lines, places]
+        each = model.logits_of(states).log_softmax(-1).gather(-1, ids[lines, places][..., None])
+    assert torch.allclose(parts["masked"], -each.mean(), atol=1e-5)

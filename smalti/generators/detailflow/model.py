@@ -84,15 +84,15 @@ class DetailFlowGenerator(Generator):
         return self.rotations
 
     def _embed(self, ids_Bn: Tensor, first: int) -> Tensor:
-        """[B, n (+ group - 1), D]: inputs made of the tokens from position `first` on.
+        """[B, n (+ group - 1), D]: inputs made of the tokens from position `first` on."""
+        return self._with_special(self.embedding(ids_Bn), first)
 
-        Behind the head's last token stand the special ones.
-        """
-        x_BnD = self.embedding(ids_Bn)
+    def _with_special(self, x_BnD: Tensor, first: int) -> Tensor:
+        """[B, n (+ group - 1), D]: embedded tokens; behind the head's last one stand the special ones."""
         cut = self.config.head_length - first
-        if self.config.group == 1 or not 0 < cut <= ids_Bn.shape[1]:
+        if self.config.group == 1 or not 0 < cut <= x_BnD.shape[1]:
             return x_BnD
-        special_BnD = self.special.expand(len(ids_Bn), -1, -1)
+        special_BnD = self.special.expand(len(x_BnD), -1, -1)
         return torch.cat([x_BnD[:, :cut], special_BnD, x_BnD[:, cut:]], dim=1)
 
     def mask(self, length: int, device: torch.device) -> Tensor:
@@ -107,15 +107,39 @@ class DetailFlowGenerator(Generator):
 
         `ids_Bn` are the tokens of the first steps; the last step's tokens are never fed.
         """
+        return self.logits_of(self._states(self.embedding(ids_Bn), condition))
+
+    def logits_of(self, h_BnD: Tensor, places: Tensor | None = None) -> Tensor:
+        """float32 [B, n, V] from what `hidden` gives, whatever the places of the tokens."""
+        return self.head(self.norm(h_BnD)).float()
+
+    def hidden(
+        self, ids_BL: Tensor, condition: Condition, *, masked: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """[B, L, D] behind the blocks, of all tokens: entry i predicts token i.
+
+        It has seen the condition and the tokens of all steps before that of token i. With `masked` bool [B, L] the
+        inputs of those tokens are the embedding `mask` [D], and every entry sees all other inputs, also later ones and
+        those of its own group: for the masked term of `smalti.nn.mixture`. The last group is never an input.
+        """
+        x_BnD = self.embedding(ids_BL[:, : -self.config.group])
+        if masked is None:
+            return self._states(x_BnD, condition)
+        assert mask is not None
+        x_BnD = torch.where(masked[:, : x_BnD.shape[1], None], mask.to(x_BnD.dtype), x_BnD)
+        return self._states(x_BnD, condition, see_all=True)
+
+    def _states(self, x_BnD: Tensor, condition: Condition, see_all: bool = False) -> Tensor:
+        """[B, L, D] behind the blocks, from the embedded tokens of the first steps."""
         x_BLD = self.condition(condition.classes).tokens_RTD
-        if ids_Bn.shape[1]:
-            x_BLD = torch.cat([x_BLD, self._embed(ids_Bn, 0)], dim=1)
+        if x_BnD.shape[1]:
+            x_BLD = torch.cat([x_BLD, self._with_special(x_BnD, 0)], dim=1)
         x_BLD = self.dropout(x_BLD)
         length, device = x_BLD.shape[1], x_BLD.device
-        rotations_np, mask = self._rotations(device)[:length], self.mask(length, device)
+        rotations_np, mask = self._rotations(device)[:length], None if see_all else self.mask(length, device)
         for block in self.blocks:
             x_BLD = block(x_BLD, rotations_np=rotations_np, mask=mask)
-        return self.head(self.norm(x_BLD)).float()
+        return x_BLD
 
     def forward(self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None) -> Categorical:
         """Logits of all given tokens, [1, B, L, V]; tokens may be cut after any step."""
@@ -163,8 +187,7 @@ class DetailFlowGenerator(Generator):
         for i, block in enumerate(self.blocks):
             x_RnD = block(x_RnD, rotations_np=rotations_np, mask=mask, cache=state.cache, layer=i)
         state.cache.advance(length)
-        logits_RnV = self.head(self.norm(x_RnD[:, -count:])).float()
-        return Categorical(logits_RnV.unflatten(0, (state.rows, -1)))
+        return Categorical(self.logits_of(x_RnD[:, -count:]).unflatten(0, (state.rows, -1)))
 
     def accept(self, state: DetailFlowState, choice: Choice) -> None:
         """The chosen tokens become the input of the next step."""

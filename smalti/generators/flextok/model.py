@@ -156,8 +156,8 @@ class FlexARGenerator(Generator):
             x_BLD = block(x_BLD, text=text, text_mask=text_mask, rotary=rotary, causal=masked is None)
         return x_BLD
 
-    def logits_of(self, h_BnD: Tensor) -> Tensor:
-        """float32 [B, n, V] from what `hidden` gives."""
+    def logits_of(self, h_BnD: Tensor, places: Tensor | None = None) -> Tensor:
+        """float32 [B, n, V] from what `hidden` gives, whatever the places of the tokens."""
         return self.head(self.head_norm(self.norm(h_BnD))).float()
 
     # ---- decoding ----

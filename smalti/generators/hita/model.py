@@ -120,12 +120,41 @@ class HitaGenerator(Generator):
 
     def logits(self, ids_BL: Tensor, condition: Condition, *, quirks: Quirks = "fixed") -> Tensor:
         """Teacher-forced logits float32 [B, L, V] of all tokens; "fixed" is how the authors train."""
-        x_BLD = self.condition(condition.classes).tokens_RTD
-        x_BLD = self.dropout(torch.cat([x_BLD, self._embed(ids_BL[:, :-1], 0, quirks)], dim=1))
+        return self._logits(self._states(self._embed(ids_BL[:, :-1], 0, quirks), condition), 0)
+
+    def logits_of(self, h_BnD: Tensor, places: Tensor | None = None) -> Tensor:
+        """float32 [B, n, V] from what `hidden` gives, of all tokens or of those at `places` int64 [n] or [B, n].
+
+        Given places take the work of both heads: which tokens are of which kind is known to the device alone.
+        """
+        if places is None:
+            return self._logits(h_BnD, 0)
+        h_BnD, holistic = self.norm(h_BnD), (places < self.config.holistic_tokens)[..., None]
+        return torch.where(holistic, self.holistic_head(h_BnD).float(), self.patch_head(h_BnD).float())
+
+    def hidden(
+        self, ids_BL: Tensor, condition: Condition, *, masked: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """[B, L, D] behind the blocks, as in training (quirks "fixed"): entry i predicts token i of both streams.
+
+        It has seen the condition and tokens 0..i - 1. With `masked` bool [B, L] the inputs of those tokens are the
+        embedding `mask` [D], and every entry sees all other inputs of both streams: for the masked term of
+        `smalti.nn.mixture`.
+        """
+        x_BnD = self._embed(ids_BL[:, :-1], 0, "fixed")
+        if masked is None:
+            return self._states(x_BnD, condition)
+        assert mask is not None
+        x_BnD = torch.where(masked[:, :-1, None], mask.to(x_BnD.dtype), x_BnD)
+        return self._states(x_BnD, condition, causal=False)
+
+    def _states(self, x_BnD: Tensor, condition: Condition, causal: bool = True) -> Tensor:
+        """[B, 1 + n, D] behind the blocks, from the embedded tokens."""
+        x_BLD = self.dropout(torch.cat([self.condition(condition.classes).tokens_RTD, x_BnD], dim=1))
         places = self._places(0, x_BLD.shape[1], self._rotations(x_BLD.device))
         for block in self.blocks:
-            x_BLD = block(x_BLD, causal=True, **places)
-        return self._logits(x_BLD, 0)
+            x_BLD = block(x_BLD, causal=causal, **places)
+        return x_BLD
 
     def forward(self, tokens: Tokens, condition: Condition, *, feedback: Feedback | None = None) -> Categorical:
         """Logits of all tokens, [1, B, L, V], as decoding would give them: with the config's quirks."""

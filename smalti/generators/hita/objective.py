@@ -1,9 +1,21 @@
 """Training objective of the two-stream transformer (arXiv 2507.02358): cross entropy of either stream, added.
 
-Shape suffixes: B batch, L tokens, V codes.
+Further terms, `smalti.nn.mixture`, take both streams as the one sequence they are, holistic tokens first:
+
+- next is the loss above, of either stream with its own weight;
+- masked: hidden tokens of either stream are replaced in the inputs by one learned vector, the same for both, and every
+  token is predicted from all inputs: holistic ones from the patches, too. Only the last patch is never an input;
+- next-all: the state of one token k, drawn from both streams, predicts tokens k, k + 1, ... up to the last patch. From
+  a holistic k these are the rest of the holistic tokens and all patches.
+
+A token is predicted by the head of its own stream, whichever stream the state stands in. Both terms are the mean over
+their tokens, each of which counts the same: the weights of the streams and their separate means are those of the own
+loss alone.
+
+Shape suffixes: B batch, L tokens, D width, V codes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +25,7 @@ from torch import Tensor, nn
 from smalti.generators.base import Condition
 from smalti.generators.hita.model import HitaGenerator
 from smalti.nn.losses import Losses
+from smalti.nn.mixture import MixtureConfig, mixture_of
 from smalti.tokenizers.base import Tokenizer
 
 
@@ -27,6 +40,8 @@ class HitaObjectiveConfig:
     condition_dropout: float = 0.1
     """Share of the batch trained without its condition, so that the model can be guided; 0 for data that brings its own
     share."""
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    """Weights of this loss and of further terms."""
 
 
 class HitaObjective(nn.Module):
@@ -45,6 +60,7 @@ class HitaObjective(nn.Module):
         if teacher is not None:
             raise ValueError("Hita's objective has no distillation: leave out the teacher")
         self.model, self.config = model, config or HitaObjectiveConfig()
+        self.helpers = mixture_of(self.config.mixture, length=model.config.length, width=model.config.width)
         self.progress = 0.0
         """Share of the training that is over; the trainer sets it."""
 
@@ -60,7 +76,8 @@ class HitaObjective(nn.Module):
         if self.training and self.config.condition_dropout:
             drop_B = torch.rand(len(ids_BL), generator=rng, device=rng.device) < self.config.condition_dropout
             condition = replace(condition, classes=condition.classes.masked_fill(drop_B.to(ids_BL.device), -1))
-        logits_BLV = self.model.logits(ids_BL, condition)
+        hidden_BLD = self.model.hidden(ids_BL, condition)
+        logits_BLV = self.model.logits_of(hidden_BLD)
         cut = self.model.config.holistic_tokens
         holistic, patches = (
             F.cross_entropy(logits_BLV[:, part].flatten(0, 1), ids_BL[:, part].flatten())
@@ -68,4 +85,8 @@ class HitaObjective(nn.Module):
         )
         accuracy = (logits_BLV.argmax(-1) == ids_BL).float().mean()
         parts = {"holistic": holistic.detach(), "patches": patches.detach(), "accuracy": accuracy}
-        return Losses(total=self.config.holistic * holistic + self.config.patches * patches, parts=parts)
+        loss = self.config.holistic * holistic + self.config.patches * patches
+        if self.helpers is None:
+            return Losses(total=loss, parts=parts)
+        total, more = self.helpers(self.model, loss, hidden_BLD, (ids_BL, condition), step, rng)
+        return Losses(total=total, parts=parts | more)

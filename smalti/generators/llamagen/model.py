@@ -115,8 +115,8 @@ class LlamaGenGenerator(Generator):
         """Teacher-forced logits float32 [B, L, V] of the first L tokens."""
         return self.logits_of(self.hidden(ids_BL, condition))
 
-    def logits_of(self, h_BnD: Tensor) -> Tensor:
-        """float32 [B, n, V] from what `hidden` gives."""
+    def logits_of(self, h_BnD: Tensor, places: Tensor | None = None) -> Tensor:
+        """float32 [B, n, V] from what `hidden` gives, whatever the places of the tokens."""
         return self.head(self.norm(h_BnD)).float()
 
     def hidden(

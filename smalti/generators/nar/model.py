@@ -159,8 +159,11 @@ class NARGenerator(Generator):
         """The tokens of a whole grid in the order of decoding."""
         return ids_BL[:, self._tables(ids_BL.device).order]
 
-    def logits_of(self, h_BnE: Tensor) -> Tensor:
-        """float32 [B, n, V] from what `hidden` gives. No head has a bias: where nobody predicts it says 0."""
+    def logits_of(self, h_BnE: Tensor, places: Tensor | None = None) -> Tensor:
+        """float32 [B, n, V] from what `hidden` gives, whatever the places of the tokens.
+
+        No head has a bias: where nobody predicts it says 0.
+        """
         parts = h_BnE.unflatten(-1, (len(self.heads), -1)).unbind(-2)
         return torch.stack([head(part).float() for head, part in zip(self.heads, parts, strict=True)]).sum(0)
 

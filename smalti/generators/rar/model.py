@@ -26,7 +26,7 @@ AHEAD = 128  # rows whose modulations are computed at once: enough to use the we
 
 
 class Attention(nn.Module):
-    """Causal self-attention with normalized queries and keys."""
+    """Self-attention with normalized queries and keys, causal but for the masked term of training."""
 
     def __init__(self, config: RARConfig) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = (nn.LayerNorm(config.width // config.heads, eps=1e-6) for _ in range(2))
         self.proj = nn.Linear(config.width, config.width)
 
-    def forward(self, x_RnD: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x_RnD: Tensor, cache: KVCache | None, layer: int, causal: bool = True) -> Tensor:
         """[R, n, D]; several tokens at once only into an empty cache."""
         q, k, v = self.qkv(x_RnD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [R, H, n, d]
         q, k = self.q_norm(q), self.k_norm(k)
@@ -44,7 +44,7 @@ class Attention(nn.Module):
             q = q.to(k.dtype)
         assert q.shape[2] in (1, k.shape[2])
         rate = self.rate if self.training else 0.0
-        h = F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, dropout_p=rate)
+        h = F.scaled_dot_product_attention(q, k, v, is_causal=causal and q.shape[2] > 1, dropout_p=rate)
         return self.proj(h.transpose(1, 2).flatten(2).to(x_RnD.dtype))
 
 
@@ -60,10 +60,12 @@ class Block(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_RnD: Tensor, mod_Rn6D: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(
+        self, x_RnD: Tensor, mod_Rn6D: Tensor, cache: KVCache | None = None, layer: int = 0, causal: bool = True
+    ) -> Tensor:
         """[R, n, D]."""
         shift1, scale1, gain1, shift2, scale2, gain2 = mod_Rn6D.unbind(2)
-        h = self.attention(self.norm1(x_RnD) * (1 + scale1) + shift1, cache, layer)
+        h = self.attention(self.norm1(x_RnD) * (1 + scale1) + shift1, cache, layer, causal)
         x_RnD = x_RnD + gain1 * self.dropout(h)
         h = self.dropout(F.gelu(self.up(self.norm2(x_RnD) * (1 + scale2) + shift2)))
         return x_RnD + gain2 * self.dropout(self.down(h))
@@ -130,18 +132,22 @@ class RARGenerator(Generator):
         return torch.where(condition.classes < 0, config.classes, condition.classes) + config.vocab + 1
 
     def _inputs(self, ids_Bn: Tensor, first: int, order_BL: Tensor | None = None) -> Tensor:
-        """[B, n, D]: tokens number `first`, `first` + 1, ... of an order, each with its place and that of the next.
+        """[B, n, D]: tokens number `first`, `first` + 1, ... of an order, each with its place and that of the next."""
+        return self._placed(self.embedding(ids_Bn), first, order_BL)
+
+    def _placed(self, x_BnD: Tensor, first: int, order_BL: Tensor | None = None) -> Tensor:
+        """The same from embedded tokens.
 
         `order_BL` int64: the orders, None = raster. The last token of an image has no next.
         """
-        end, length = first + ids_Bn.shape[1], self.config.tokens
-        x_BnD = self.embedding(ids_Bn)
+        count, length = x_BnD.shape[1], self.config.tokens
+        end = first + count
         places, targets = self.positions[0, PREFIX:], self.next_positions[0, PREFIX:]
         if order_BL is None:
             x_BnD, ahead = x_BnD + places[first:end], targets[first + 1 : min(end + 1, length)]
         else:
             x_BnD, ahead = x_BnD + places[order_BL[:, first:end]], targets[order_BL[:, first + 1 : end + 1]]
-        return x_BnD + F.pad(ahead, (0, 0, 0, ids_Bn.shape[1] - ahead.shape[-2]))
+        return x_BnD + F.pad(ahead, (0, 0, 0, count - ahead.shape[-2]))
 
     def _opening(self, condition_RD: Tensor, order_RL: Tensor | None = None) -> Tensor:
         """[R, 2, D]: start token and class, which knows the place of the first token."""
@@ -154,22 +160,56 @@ class RARGenerator(Generator):
         active_UnD = F.silu(condition_UD[:, None] + self.steps[:, start:end])
         return [*(block.modulation(active_UnD) for block in self.blocks), self.head_modulation(active_UnD)]  # type: ignore[operator]
 
-    def _run(self, x_RnD: Tensor, modulations: list[Tensor], cache: KVCache | None, keep: slice) -> Tensor:
-        """float32 [R, kept, V] from inputs and their modulations."""
+    def _run(
+        self, x_RnD: Tensor, modulations: list[Tensor], cache: KVCache | None, keep: slice, causal: bool = True
+    ) -> Tensor:
+        """[R, kept, D], what the head reads, from inputs and their modulations."""
         *blocks, head = modulations
         for i, (block, mod) in enumerate(zip(self.blocks, blocks, strict=True)):
-            x_RnD = block(x_RnD, mod.unflatten(-1, (6, -1)), cache, i)
+            x_RnD = block(x_RnD, mod.unflatten(-1, (6, -1)), cache, i, causal)
         scale, shift = head[:, keep].chunk(2, dim=-1)
-        return self.head(self.norm(x_RnD[:, keep]) * (1 + scale) + shift).float()
+        return self.norm(x_RnD[:, keep]) * (1 + scale) + shift
 
     def logits(self, ids_Bn: Tensor, condition: Condition, orders_BL: Tensor | None = None) -> Tensor:
         """Logits float32 [B, 1 + n, V] from the first n tokens, in the order in which they come.
 
         Row i predicts token i; `orders_BL` int64 holds the place of every token, None = raster.
         """
+        return self.logits_of(self._states(self.embedding(ids_Bn), condition, orders_BL))
+
+    def logits_of(self, h_BnD: Tensor, places: Tensor | None = None) -> Tensor:
+        """float32 [B, n, V] from what `hidden` gives, whatever the places of the tokens."""
+        return self.head(h_BnD).float()
+
+    def hidden(
+        self,
+        ids_BL: Tensor,
+        condition: Condition,
+        *,
+        masked: Tensor | None = None,
+        mask: Tensor | None = None,
+        orders_BL: Tensor | None = None,
+    ) -> Tensor:
+        """[B, L, D]: what the head reads of all tokens, in the order in which they come; entry i predicts token i.
+
+        It has seen the condition, the place of token i, and tokens 0..i - 1 with their places. With `masked` bool [B,
+        L] the mask embedding `mask` [D] stands for those tokens at their places, and every entry sees all other inputs,
+        also later ones: for the masked term of `smalti.nn.mixture`. `orders_BL` as for `logits`.
+        """
+        x_BnD = self.embedding(ids_BL[:, :-1])
+        if masked is None:
+            return self._states(x_BnD, condition, orders_BL)
+        assert mask is not None
+        x_BnD = torch.where(masked[:, :-1, None], mask.to(x_BnD.dtype), x_BnD)
+        return self._states(x_BnD, condition, orders_BL, causal=False)
+
+    def _states(
+        self, x_BnD: Tensor, condition: Condition, orders_BL: Tensor | None = None, causal: bool = True
+    ) -> Tensor:
+        """[B, 1 + n, D]: what the head reads, from embedded tokens."""
         condition_BD = self.embedding(self._rows_of_table(condition))
-        x_BnD = torch.cat([self._opening(condition_BD, orders_BL), self._inputs(ids_Bn, 0, orders_BL)], dim=1)
-        return self._run(x_BnD, self._modulated(condition_BD, 0, x_BnD.shape[1]), None, slice(1, None))
+        x_BnD = torch.cat([self._opening(condition_BD, orders_BL), self._placed(x_BnD, 0, orders_BL)], dim=1)
+        return self._run(x_BnD, self._modulated(condition_BD, 0, x_BnD.shape[1]), None, slice(1, None), causal)
 
     def forward(
         self,
@@ -241,7 +281,7 @@ class RARGenerator(Generator):
         first = state.cache.used
         count = state.pending_RnD.shape[1]
         modulations = self._modulations_at(state, first, first + count)
-        logits_R1V = self._run(state.pending_RnD, modulations, state.cache, slice(count - 1, None))
+        logits_R1V = self.logits_of(self._run(state.pending_RnD, modulations, state.cache, slice(count - 1, None)))
         state.cache.advance(count)
         return Categorical(logits_R1V.unflatten(0, (state.branches, -1)))
 
