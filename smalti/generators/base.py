@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from smalti.decoding.prediction import Prediction
 from smalti.decoding.schedules import Schedule
 from smalti.decoding.settings import Settings
+from smalti.nn.linear import PackedLinear
 from smalti.tokenizers.base import Feedback
 from smalti.tokens import Choice, TokenLayout, Tokens
 
@@ -160,6 +161,14 @@ class Generator(nn.Module, ABC):
         A model that keeps nothing of the null rows from step to step leaves them out where it is not; all others need
         them later.
         """
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation. A ValueError that changes nothing if weights are packed for inference."""
+        if mode:
+            for module in self.modules():
+                if isinstance(module, PackedLinear):
+                    module.train()  # refuses, before any other module has changed
+        return super().train(mode)
 
     def check_condition(self, condition: Condition) -> None:
         """A ValueError if the condition cannot be served: class out of range, text of another width, no text."""
