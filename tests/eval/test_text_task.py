@@ -56,8 +56,10 @@ def test_nothing_lost_is_nothing_lost() -> None:
     assert values["documents_dcer"] == 0
     assert values["documents_cer"] == values["documents_cer_original"] <= 0.05
     assert values["documents_bow_f1"] == values["documents_bow_f1_original"] >= 0.9
+    assert values["documents_end_to_end_f1"] == values["documents_end_to_end_f1_original"] >= 0.9
+    spotted = {f"{m}_{share}" for m in ("detection", "end_to_end") for share in ("precision", "recall", "f1")}
     assert set(values) == {
-        f"documents_{m}{s}" for m in ("cer", "wer", "one_minus_ned", "bow_f1") for s in ("", "_original")
+        f"documents_{m}{s}" for m in {"cer", "wer", "one_minus_ned", "bow_f1"} | spotted for s in ("", "_original")
     } | {"documents_dcer"}
 
 

@@ -61,18 +61,18 @@ def corpus(scores: Sequence[StringScore], unit: str, seed: int = 0) -> tuple[flo
     """Sum of `char` or `word` edits over sum of lengths, with the 10 and 90 per cent quantiles over resampled texts."""
     edits = np.array([getattr(s, f"{unit}_edits") for s in scores], dtype=float)
     lengths = np.array([getattr(s, f"ref_{unit}s") for s in scores], dtype=float)
-    return _ratio(edits, lengths, seed)
+    return ratio(edits, lengths, seed)
 
 
 def difference(pair: Readings, seed: int = 0) -> tuple[float, float, float]:
     """dCER with its 10 and 90 per cent quantiles; the same texts are drawn for both sides."""
     edits = [r.char_edits - o.char_edits for r, o in zip(pair.reconstruction, pair.original, strict=True)]
-    return _ratio(np.array(edits, dtype=float), np.array([s.ref_chars for s in pair.original], dtype=float), seed)
+    return ratio(np.array(edits, dtype=float), np.array([s.ref_chars for s in pair.original], dtype=float), seed)
 
 
 def mean(values: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
     """Mean with the 10 and 90 per cent quantiles over resampled values."""
-    return _ratio(np.array(values, dtype=float), np.ones(len(values)), seed)
+    return ratio(np.array(values, dtype=float), np.ones(len(values)), seed)
 
 
 def isotonic(sizes: Sequence[float], rates: Sequence[float], weights: Sequence[float]) -> list[float]:
@@ -96,7 +96,8 @@ def smallest_legible(sizes: Sequence[float], rates: Sequence[float], weights: Se
     return next((size for size, rate in zip(sizes, fitted, strict=True) if rate <= LEGIBLE + 1e-9), None)
 
 
-def _ratio(edits: np.ndarray, lengths: np.ndarray, seed: int) -> tuple[float, float, float]:
+def ratio(edits: np.ndarray, lengths: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Sum of edits [N] over sum of lengths [N], with the 10 and 90 per cent quantiles over resampled texts."""
     draws = np.random.default_rng(seed).integers(len(edits), size=(RESAMPLED, len(edits)))
     resampled = edits[draws].sum(axis=1) / np.maximum(lengths[draws].sum(axis=1), 1)
     low, high = np.quantile(resampled, [0.1, 0.9])

@@ -47,6 +47,8 @@ class Found:
 
     text: str
     box: Box
+    words: tuple["Found", ...] = ()
+    """Its words in their order, where an engine finds lines; empty: it is one word."""
 
 
 class Engine(Protocol):
@@ -77,7 +79,7 @@ class Reader:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._memory: dict[str, str] = {}
+        self._memory: dict[str, Any] = {}
 
     @property
     def label(self) -> str:
@@ -103,7 +105,13 @@ class Reader:
             "page", list(images), lambda pixels: [in_reading_order(self.engine.page(each)) for each in pixels]
         )
 
-    def _recalled(self, how: str, images: list[Tensor], read: Callable[[list[np.ndarray]], list[str]]) -> list[str]:
+    def found(self, images: Tensor) -> list[list[Found]]:
+        """All pieces of text on each of the images float [B, 3, H, W], boxes in their pixels, in any order."""
+        return self._recalled(
+            "found", list(images), lambda pixels: [[_shrunk(f) for f in self.engine.page(each)] for each in pixels]
+        )
+
+    def _recalled(self, how: str, images: list[Tensor], read: Callable[[list[np.ndarray]], list[Any]]) -> list[Any]:
         """What was read before from the memory, the rest by `read`."""
         if len(self._memory) + len(images) > REMEMBERED:
             self._memory.clear()
@@ -120,6 +128,11 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
     image = Image.fromarray(pixels)
     size = (image.width * SCALE, image.height * SCALE)
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+
+
+def words_of(found: Sequence[Found]) -> list[Found]:
+    """The single words of all pieces."""
+    return [word for piece in found for word in piece.words or (piece,)]
 
 
 def in_reading_order(found: Sequence[Found]) -> str:
@@ -188,17 +201,20 @@ class RapidOcr:
 
         One image a call: in a batch each would be padded to the widest.
         """
-        results = [self._run(_bgr(pixels), use_det=False, use_cls=False, use_rec=True) for pixels in images]
+        how = {"use_det": False, "use_cls": False, "use_rec": True, "return_word_box": False}
+        results = [self._run(_bgr(pixels), **how) for pixels in images]
         return [" ".join(result.txts or ()) for result in results]
 
     def page(self, pixels: np.ndarray) -> list[Found]:
-        """Lines of text with boxes in pixels of the enlarged image; upright text only."""
-        result = self._run(_bgr(pixels), use_det=True, use_cls=False, use_rec=True)
+        """Lines of text and their words, boxes in pixels of the enlarged image; upright text only.
+
+        Boxes of words are where the recognition model saw their characters, as high as the line.
+        """
+        result = self._run(_bgr(pixels), use_det=True, use_cls=False, use_rec=True, return_word_box=True)
         if result.boxes is None or result.txts is None:
             return []
-        corners = [np.asarray(box) for box in result.boxes]
-        boxes = [(c[:, 0].min(), c[:, 1].min(), c[:, 0].max(), c[:, 1].max()) for c in corners]
-        return [Found(text=t, box=b) for t, b in zip(result.txts, boxes, strict=True)]
+        lines = zip(result.txts, result.boxes, result.word_results, strict=True)
+        return [Found(text=text, box=_around(box), words=_words(text, units)) for text, box, units in lines]
 
     def reads(self, script: str, alphabet: Sequence[str]) -> bool:
         """Whether all characters are among those the recognition model can give."""
@@ -268,6 +284,33 @@ class Tesseract:
 
 def _bgr(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def _around(corners: Any) -> Box:
+    points = np.asarray(corners, dtype=float)
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _words(line: str, units: Sequence[tuple[str, float, Any]]) -> tuple[Found, ...]:
+    """The words of a line, each around the units of RapidOCR (words, parts of them, or characters) that spell it."""
+    left, found = list(units), []
+    for word in line.split():
+        spelled, boxes = "", []
+        while len(spelled) < len(word) and left:
+            text, _, corners = left.pop(0)
+            spelled += text
+            boxes += list(corners)
+        if spelled != word:
+            raise RuntimeError(f"rapidocr gave boxes for {[u[0] for u in units]}, which do not spell {line!r}")
+        found.append(Found(text=word, box=_around(boxes)))
+    return tuple(found)
+
+
+def _shrunk(piece: Found) -> Found:
+    """A piece of an enlarged image in pixels of the image."""
+    left, top, right, bottom = (edge / SCALE for edge in piece.box)
+    return Found(text=piece.text, box=(left, top, right, bottom), words=tuple(_shrunk(w) for w in piece.words))
 
 
 def _sha256(file: Path) -> str:
