@@ -274,8 +274,7 @@ def _encoder(entry: Entry, given: TextEncoder | str | Path | None, device: torch
     if isinstance(entry.text, T5):
         return T5Text(entry.text, source=given, device=device)
     if entry.text is None:  # a file with other sizes than any published model's
-        length = getattr(entry.config, "text_tokens", T5().length)
-        return T5Text(T5(repo=str(given), length=length), device=device) if given is not None else None
+        return T5Text(_family_text(entry, str(given)), device=device) if given is not None else None
     if given is not None:
         from smalti.text.words import WordEncoder
 
@@ -283,3 +282,10 @@ def _encoder(entry: Entry, given: TextEncoder | str | Path | None, device: torch
     from smalti.text import packaged
 
     return packaged()
+
+
+def _family_text(entry: Entry, repo: str) -> T5:
+    """How the published models of an entry's family read texts, with the T5 of `repo`."""
+    relatives = (e.text for e in entries() if (e.role, e.family) == (entry.role, entry.family))
+    text = next((t for t in relatives if isinstance(t, T5)), T5())
+    return replace(text, repo=repo, length=getattr(entry.config, "text_tokens", text.length))

@@ -19,14 +19,17 @@ from smalti.generators.flextok.config import FlexARConfig, NormConfig
 from smalti.generators.flextok.config_reader import read_config, read_file
 from smalti.generators.flextok.model import FlexARGenerator
 from smalti.generators.flextok.weights import key_map
-from smalti.hub import model_info
+from smalti.hub import load, model_info
 from smalti.hub.assembly import assemble
 from smalti.hub.keymap import to_official
 from smalti.hub.registry import Entry, LocalFile
+from smalti.pipeline import ImageGenerator
+from smalti.text.t5 import T5Text
 from smalti.tokenizers.base import NoFeedback
 from smalti.tokens import Tokens
 from tests.generators.flexar_config import LAYERS, attention, authors_config, cross, norm, part
-from tests.tiny.flextok import captions
+from tests.text.t5_folder import save_tiny_t5
+from tests.tiny.flextok import captions, tiny_flextok
 
 RMS = NormConfig(kind="rms", eps=1e-6)
 SWIGLU = f"{LAYERS}.ffn.SwiGLUFFN"
@@ -188,6 +191,26 @@ def test_without_a_config_the_entry_counts_and_quirks_are_kept(tmp_path: Path) -
     assert read_file(tmp_path / "model.safetensors") is None
     with pytest.raises(ValueError, match="do not fit the model"):
         assemble(entry, tmp_path / "model.safetensors", torch.float32)
+
+
+def test_texts_are_read_as_the_authors_do_whoever_says_the_sizes(tmp_path: Path) -> None:
+    """A file loaded by `config=` is of no entry, yet its texts go through T5 as the published models' do."""
+    data, path = authors_config(text=True), tmp_path / "model.safetensors"
+    config = read_config(data)
+    published(config, data, tmp_path)
+    t5, tokenizer = save_tiny_t5(tmp_path / "t5", width=config.text_features), tiny_flextok()
+    told = load(path, config=config, tokenizer=tokenizer, text_encoder=t5)
+    alike = load(path, config=config, like="flexar/1b-t2i", tokenizer=tokenizer, text_encoder=t5)
+    assert isinstance(told, ImageGenerator) and isinstance(alike, ImageGenerator)
+    assert isinstance(told.text_encoder, T5Text) and isinstance(alike.text_encoder, T5Text)
+    assert replace(told.text_encoder.settings, repo="google/flan-t5-xl") == alike.text_encoder.settings
+    texts = ["A red APPLE", "a red apple", "a dog on the table"]
+    features, mask = told.text_encoder.encode(texts)
+    expected, expected_mask = alike.text_encoder.encode(texts)
+    assert torch.equal(features, expected) and torch.equal(mask, expected_mask)
+    assert mask[:, 0].all() and not torch.equal(features[0], features[1]), "padded behind, not cleaned"
+    made = [m.generate(text=texts, seed=1, guidance=2.0).tokens.values for m in (told, alike)]
+    assert torch.equal(*made)
 
 
 BAD = [
