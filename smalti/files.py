@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,8 +65,13 @@ def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: M
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata=dict(metadata or {}))
 
 
-def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """Tensors and header of a safetensors file; FileNotFoundError or a ValueError that names the file."""
+def read_tensors(
+    path: str | Path, wanted: Callable[[str], bool] | None = None
+) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Tensors and header of a safetensors file; FileNotFoundError or a ValueError that names the file.
+
+    `wanted`: of which names (default: all). The tensors are views of the mapped file: who keeps one keeps the mapping.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -74,6 +79,7 @@ def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]"
         raise FileNotFoundError(f"no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            names = [key for key in file.keys() if wanted is None or wanted(key)]  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in names}, dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error

@@ -7,7 +7,7 @@ do not depend on where it was killed.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,15 @@ class ChunkStore:
         """Keeps chunk i."""
         write_tensors(self._path(i), chunk.tensors, {"facts": json.dumps(chunk.facts)})
 
-    def read(self, i: int) -> Chunk:
-        """Chunk i."""
-        tensors, metadata = read_tensors(self._path(i))
+    def read(self, i: int, wanted: Callable[[str], bool] | None = None) -> Chunk:
+        """Chunk i, all its tensors or those of the names that are `wanted`."""
+        tensors, metadata = read_tensors(self._path(i), wanted)
         return Chunk(tensors=tensors, facts=json.loads(metadata["facts"]))
 
-    def all(self, count: int) -> Iterator[Chunk]:
-        """The first `count` chunks, one in memory at a time."""
+    def all(self, count: int, wanted: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
+        """The first `count` chunks, one in memory at a time: clone a tensor that is kept, it is a view of its file."""
         for i in range(count):
-            yield self.read(i)
+            yield self.read(i, wanted)
 
     def discard(self) -> None:
         """Deletes the working files, once the result is written."""

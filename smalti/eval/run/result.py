@@ -1,7 +1,6 @@
 """The result of an evaluation: plain data with a fixed, versioned schema."""
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from smalti.eval.bootstrap import mean_interval
-from smalti.files import write_json, write_text
+from smalti.files import whole, write_json
 
 SCHEMA = "smalti-eval/1"
 Better = Literal["higher", "lower", ""]
@@ -37,6 +36,7 @@ METRICS: dict[str, tuple[str, Better]] = {
     "cer_to_original": ("", "lower"),
     "wer_to_original": ("", "lower"),
     "bpp": ("bit/px", "lower"),
+    "entropy_bpp": ("bit/px", "lower"),
     "bits": ("bit", "lower"),
     "file_bpp": ("bit/px", "lower"),
     "frc_resolution_half": ("cycles/px", "higher"),
@@ -75,8 +75,11 @@ class Row:
     curves: dict[str, Any] = field(default_factory=dict)
     tasks: dict[str, Any] = field(default_factory=dict)
     """Token statistics, detail, text: their own plain data."""
-    timing: dict[str, float] = field(default_factory=dict)
-    """Seconds and memory; the only part that differs between two runs of one command."""
+    timing: dict[str, Any] = field(default_factory=dict)
+    """The only part that differs between two runs of one command: `images_per_second` and `seconds` in all, by what was
+    done (read, encode, decode, code: a codec both ways, rounding, then each metric; precision stands for the four
+    manifold scores, inception for the features); encode_, decode_, code_seconds_per_image; peak_megabytes of the
+    process until then and, on a GPU, peak_device_megabytes (2^20 bytes)."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Weights, license, image size, layout."""
 
@@ -156,13 +159,12 @@ def summary_of(columns: Mapping[str, Tensor], means: Mapping[str, float], seed: 
 def write_csv(path: Path, rows: Sequence[tuple[str, Sequence[str], Mapping[str, Tensor]]]) -> None:
     """One line per subject and image: key, image, then every column (empty where a subject has none)."""
     names = list(dict.fromkeys(name for _, _, columns in rows for name in columns))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["subject", "image", *names])
-    for key, images, columns in rows:
-        for i, image in enumerate(images):
-            writer.writerow([key, image, *[_cell(columns, name, i) for name in names]])
-    write_text(path, text.getvalue())
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["subject", "image", *names])
+        for key, images, columns in rows:
+            for i, image in enumerate(images):
+                writer.writerow([key, image, *[_cell(columns, name, i) for name in names]])
 
 
 def _cell(columns: Mapping[str, Tensor], name: str, i: int) -> str:

@@ -4,8 +4,8 @@ Its comparison of both images by a language model of 12 billion parameters is no
 """
 
 import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from smalti.eval.run.subjects import TokenizerSubject
 from smalti.eval.run.suites import Suite
 from smalti.eval.run.vtbench_data import REPOSITORY, SPLITS, Split, hub_copy, open_split
 from smalti.eval.run.vtbench_text import text_against_original
-from smalti.files import write_text
+from smalti.files import whole
 from smalti.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:
@@ -133,16 +133,20 @@ def _skipped(parts: Sequence[tuple[Split, EvalResult]]) -> list[Skip]:
 
 def _join_tables(out: Path, parts: Sequence[tuple[Split, EvalResult]]) -> None:
     """One per_image.csv of all splits, with the names that the rows have there."""
-    names = list(dict.fromkeys(name for split, _ in parts for name in _table(out, split)[0]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    for split, part in parts:
-        keys = {row.key: _named(row, split).key for row in part.rows}
-        writer.writerows(line | {"subject": keys[line["subject"]]} for line in _table(out, split)[1])
-    write_text(out / "per_image.csv", text.getvalue())
+    names: dict[str, None] = {}
+    for split, _ in parts:
+        with _table(out, split) as reader:
+            names |= dict.fromkeys(reader.fieldnames or [])
+    with whole(out / "per_image.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
+        writer.writeheader()
+        for split, part in parts:
+            keys = {row.key: _named(row, split).key for row in part.rows}
+            with _table(out, split) as reader:
+                writer.writerows(line | {"subject": keys[line["subject"]]} for line in reader)
 
 
-def _table(out: Path, split: Split) -> tuple[list[str], list[dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO((_folder(out, split) / "per_image.csv").read_text(encoding="utf-8")))
-    return list(reader.fieldnames or []), list(reader)
+@contextmanager
+def _table(out: Path, split: Split) -> Iterator["csv.DictReader[str]"]:
+    with (_folder(out, split) / "per_image.csv").open(encoding="utf-8", newline="") as file:
+        yield csv.DictReader(file)

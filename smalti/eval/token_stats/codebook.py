@@ -14,14 +14,26 @@ from smalti.eval.token_stats.laws import heaps_line, zipf_likelihood, zipf_line
 from smalti.eval.token_stats.neighbors import NeighborStatistics, neighbor_statistics
 from smalti.eval.token_stats.summary import CodebookStatistics, NgramStatistics
 
+MOST_TOKENS = 1 << 21
+"""Tokens, those of the first images, whose runs and neighbors are counted: nearly all of these are distinct, so that
+counting them all would take memory with every image."""
 AXES = {1: ("sequence",), 2: ("vertical", "horizontal"), 3: ("time", "vertical", "horizontal")}
 """Names of the axes of a segment of 1, 2 or 3 dimensions."""
 
 
 class CodebookCollector:
-    """Counts codes, runs and neighbors, image by image; memory grows with what is distinct."""
+    """Counts codes, and of the first MOST_TOKENS tokens runs and neighbors, image by image.
 
-    def __init__(self, vocab: int, names: Sequence[str], shapes: Sequence[tuple[int, ...]], orders: int) -> None:
+    Memory grows with the codes that occur, not with the images, but for a few numbers per image.
+    """
+
+    def __init__(
+        self,
+        vocab: int,
+        names: Sequence[str],
+        shapes: Sequence[tuple[int, ...]],
+        orders: int,
+    ) -> None:
         self.vocab, self.names, self.shapes = vocab, list(names), list(shapes)
         self.runs = {n: SparseCounts(n, vocab) for n in range(1, orders + 1)}
         axes = {axis for shape in shapes for axis in AXES[len(shape)]}
@@ -35,6 +47,7 @@ class CodebookCollector:
     def add(self, segments: Sequence[np.ndarray]) -> None:
         """Codes of every segment of a batch, int64 [B, *shape], -1 where an image has no token."""
         flat_BL = np.concatenate([s.reshape(len(s), -1) for s in segments], axis=1)
+        self._count_groups(segments, flat_BL)
         self._innovate(flat_BL)
         for row in flat_BL:
             codes = row[row >= 0]
@@ -42,9 +55,16 @@ class CodebookCollector:
             self.image_entropy += entropy_bits(counts)
             self.image_distinct += len(counts)
             self.compressors.add(codes)
-        for segment in segments:
+        self.runs[1].add(flat_BL[flat_BL >= 0])
+
+    def _count_groups(self, segments: Sequence[np.ndarray], flat_BL: np.ndarray) -> None:
+        """Runs and neighbors of those images of a batch that begin within the first MOST_TOKENS tokens."""
+        before, lengths = self.tokens_seen[-1] if self.tokens_seen else 0, (flat_BL >= 0).sum(axis=1)
+        images = int((before + np.cumsum(lengths) - lengths < MOST_TOKENS).sum())
+        for segment in (s[:images] for s in segments if images):
             for n, counter in self.runs.items():
-                counter.add(_present(_runs(segment, n)))
+                if n > 1:
+                    counter.add(_present(_runs(segment, n)))
             for offset, axis in enumerate(AXES[segment.ndim - 1]):
                 moved = np.moveaxis(segment, 1 + offset, -1)
                 self.pairs[axis].add(_present(_runs(moved, 2)))

@@ -68,6 +68,7 @@ class CodebookStatistics:
     """Images after which 90 % of the used codes have occurred."""
     heaps: Line | None
     ngrams: list[NgramStatistics]
+    """Of the images that begin within the first MOST_TOKENS tokens, as are the neighbors; each says how many it saw."""
     neighbors: dict[str, NeighborStatistics]
     """By axis: sequence; horizontal, vertical; time."""
     huffman: HuffmanCode
