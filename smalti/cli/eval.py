@@ -32,6 +32,7 @@ def evaluate(
     budget: str | None = None,
     protocol: str | None = None,
     no_baselines: bool = False,
+    latent_bits: str | None = None,
     weights: Annotated[tuple[str, ...], arg(metavar="NETWORK=FILE [...]")] = (),
     allow_unknown_weights: bool = False,
     force_fid: bool = False,
@@ -64,6 +65,8 @@ def evaluate(
         budget: Token budgets, such as 1,14,all (default: up to 16 legal ones).
         protocol: How images are cropped, rounded and scored: native, llamagen, titok, adm-rfid, vtbench, omnidoc.
         no_baselines: Leave out JPEG, WebP, AVIF and thumbnails at the same rate.
+        latent_bits: Bits per value that continuous latents are rounded to, such as 2,4,8: one row each (default: these
+            in quick and standard).
         weights: Files of metric networks: lpips-alex, lpips-vgg, inception, ...; NETWORK=download fetches one.
         allow_unknown_weights: Use a network file of unknown origin; results are marked.
         force_fid: FID even below 2049 images.
@@ -90,6 +93,7 @@ def evaluate(
         protocol=protocol or (SUITES[suite].protocol if suite in SUITES else "native"),
         seed=seed,
         baselines=not no_baselines,
+        latent_bits=_depths(latent_bits),
         weights=_named_files(weights, _WEIGHTS),
         allow_unknown_weights=allow_unknown_weights,
         force_fid=force_fid,
@@ -155,6 +159,15 @@ def _named_files(given: Sequence[str], usage: str) -> dict[str, str]:
     return files
 
 
+def _depths(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts):
+        raise ValueError(f"--latent-bits takes numbers such as 2,4,8; got {text!r}")
+    return tuple(int(part) for part in parts)
+
+
 def _with_budgets(settings: "Settings", budget: str, models: "Sequence[Tokenizer]") -> "Settings":
     from dataclasses import replace
 
@@ -167,12 +180,14 @@ def _with_budgets(settings: "Settings", budget: str, models: "Sequence[Tokenizer
 
 
 def _show(result: "EvalResult", report: Path, json: bool) -> None:
+    from smalti.eval.run.speeds import speeds
     from smalti.eval.run.tables import blocks, reasons
 
     if json:
         print_json(result.to_dict() | {"report": str(report)})
         return
-    for title, header, body in blocks(result):
+    speed = speeds(result) if result.suite == "standard" else None
+    for title, header, body in [*blocks(result), *([speed] if speed else [])]:
         print(f"\n{title}")
         print_table(header, body)
     for reason, names in list(reasons(result.skipped).items())[:12]:

@@ -5,7 +5,7 @@ really used. Shape suffixes: B batch, H W pixels, L tokens, C latent channels.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from smalti.eval.codec_files import FORMATS, Format, decode, encode, payload_bytes
+from smalti.eval.latent_codes import fit_quantizers, present, rounded_latents
 from smalti.eval.pixel import psnr
-from smalti.eval.scalar_quantizer import DEPTHS, ScalarQuantizer
+from smalti.eval.scalar_quantizer import DEPTHS
 from smalti.eval.thumbnail import thumbnails
 from smalti.images import check_images, enlarge, to_uint8
 from smalti.tokenizers.base import Tokenizer
@@ -168,9 +169,8 @@ class LatentBaseline:
         tokens = tokenizer.encode(calibration)
         if tokens.latents is None:
             raise ValueError(f"{tokenizer.name or 'this tokenizer'} has a codebook: its bits are known already")
-        values_NC = tokens.latents.flatten(0, 1).float().cpu()
         self.name, self.bpp, self.tokenizer = f"{tokenizer.name or 'latents'} quantized", bpp, tokenizer
-        self.quantizers = {depth: ScalarQuantizer.fit(values_NC, depth) for depth in DEPTHS}
+        self.quantizers = fit_quantizers([present(tokens)], DEPTHS)
 
     def code(self, images: Tensor) -> Coded:
         """Encodes, rounds the latents, decodes, and enlarges to the size of the source where needed."""
@@ -179,8 +179,8 @@ class LatentBaseline:
         _, count, channels = tokens.latents.shape
         budget = self.bpp * images.shape[-2] * images.shape[-1]
         depth = max((d for d in DEPTHS if count * channels * d <= budget), default=DEPTHS[0])
-        latents = self.quantizers[depth](tokens.latents.float().cpu()).to(tokens.latents)
-        decoded = self.tokenizer.decode(replace(tokens, latents=latents)).cpu()
+        rounded, _ = rounded_latents(tokens, self.quantizers[depth])
+        decoded = self.tokenizer.decode(rounded).cpu()
         bits = torch.full((len(images),), float(count * channels * depth), dtype=torch.float64)
         return Coded(
             images=_rounded(enlarge(decoded, (images.shape[-2], images.shape[-1]))),

@@ -3,7 +3,8 @@
 Shape suffixes: B batch, H W pixels, N images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torchvision.transforms import functional as TF
 from smalti.eval.inception_resize import quantize
 from smalti.eval.pixel import capped, ms_ssim, mse, pooled_psnr, psnr, ssim, ssim_uniform
 from smalti.eval.protocols.base import Protocol, Rounding
+from smalti.eval.stopwatch import Stopwatch
 from smalti.images import check_images, to_uint8
 
 EPS = 1e-8
@@ -58,13 +60,36 @@ def rounded(images: Tensor, rule: Rounding) -> Tensor:
 
 
 def pixel_values(
-    protocol: Protocol, reference: Tensor, images: Tensor, lpips: Mapping[str, nn.Module] | None = None
+    protocol: Protocol,
+    reference: Tensor,
+    images: Tensor,
+    lpips: Mapping[str, nn.Module] | None = None,
+    watch: Stopwatch | None = None,
 ) -> dict[str, Tensor]:
     """Columns float64 [B] that the protocol's means are made of, of pairs as `finish` gives them.
 
     Under "batch-range" SSIM an image's value depends on its batch (8 in VTBench's own runs). `lpips`: by backbone,
     modules of `perceptual.Lpips`; absent backbones are left out. Metrics that an image is too small for are left out.
+    `watch` gets the time of each metric.
     """
+    watch, n = watch or Stopwatch(), len(images)
+    with watch.measure("psnr", n):
+        columns = _errors(protocol, reference, images)
+    if protocol.ssim is not None:
+        with watch.measure("ssim", n):
+            columns["ssim"] = _SSIM[protocol.ssim](reference, images)
+    if protocol.ms_ssim and min(images.shape[-2:]) > 160:
+        with watch.measure("ms_ssim", n):
+            columns["ms_ssim"] = ms_ssim(reference, images)
+    for backbone in protocol.lpips:
+        if lpips and backbone in lpips:
+            with watch.measure(f"lpips_{backbone}", n):
+                columns[f"lpips_{backbone}"] = lpips[backbone](reference, images)
+    return columns
+
+
+def _errors(protocol: Protocol, reference: Tensor, images: Tensor) -> dict[str, Tensor]:
+    """Square error and what PSNR is made of."""
     columns = {"mse": mse(reference, images)}
     columns["values"] = torch.full((len(images),), float(images[0].numel()), dtype=torch.float64)
     if protocol.psnr == "mean":
@@ -73,17 +98,6 @@ def pixel_values(
         columns["psnr"] = -10 * (columns["mse"] + EPS).log10()
     elif protocol.psnr == "pooled-range":
         columns["reference_max"] = reference.double().amax(dim=(1, 2, 3))
-    if protocol.ssim == "gaussian":
-        columns["ssim"] = ssim(reference, images)
-    elif protocol.ssim == "uniform7-range2":
-        columns["ssim"] = ssim_uniform(reference, images, data_range=2.0)
-    elif protocol.ssim == "batch-range":
-        columns["ssim"] = _batch_range_ssim(reference, images)
-    if protocol.ms_ssim and min(images.shape[-2:]) > 160:
-        columns["ms_ssim"] = ms_ssim(reference, images)
-    for backbone in protocol.lpips:
-        if lpips and backbone in lpips:
-            columns[f"lpips_{backbone}"] = lpips[backbone](reference, images)
     return columns
 
 
@@ -146,3 +160,10 @@ def _batch_range_ssim(reference: Tensor, images: Tensor) -> Tensor:
     values = theirs(images.float(), reference.float(), reduction="none", data_range=None)
     assert isinstance(values, Tensor)
     return values.double().reshape(-1)
+
+
+_SSIM: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "gaussian": ssim,
+    "uniform7-range2": partial(ssim_uniform, data_range=2.0),
+    "batch-range": _batch_range_ssim,
+}

@@ -9,6 +9,7 @@ from smalti.eval.report.curves import Line, curves_plot
 from smalti.eval.report.html import facts, figure, section, table
 from smalti.eval.report.style import CSS
 from smalti.eval.run.result import EvalResult, Row
+from smalti.eval.run.speeds import speeds
 from smalti.eval.run.tables import blocks, reasons
 from smalti.files import write_text
 from smalti.images import read_images
@@ -58,7 +59,7 @@ def page(result: EvalResult, folder: Path) -> str:
                 shown,
             )
         )
-    body += [_images(result, folder), _provenance(result), "</main>"]
+    body += [_images(result, folder), _speed(result), _provenance(result), "</main>"]
     body.append(f"<footer>Smalti {escape(result.environment['smalti'])}. This page is one file.</footer>")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -85,8 +86,8 @@ def rate_plots(result: EvalResult, folder: Path) -> str:
         if result.suite == "vtbench":  # one line a split: codecs of every split would hide them
             rows = [r for r in rows if r.kind != "baseline"]
         lines = []
-        for subject in dict.fromkeys(r.subject for r in rows):
-            ours = [r for r in rows if r.subject == subject]
+        for subject in dict.fromkeys(_line(r) for r in rows):
+            ours = [r for r in rows if _line(r) == subject]
             values = [(r.summary["bpp"], r.summary[metric]) for r in ours]
             lines.append(
                 Line(
@@ -100,6 +101,11 @@ def rate_plots(result: EvalResult, folder: Path) -> str:
     frc = [Line(label=r.key, x=tuple(r.curves["frc"]["x"]), y=tuple(r.curves["frc"]["y"])) for r in _with_frc(result)]
     plots.append(curves_plot(frc, title="Fourier ring correlation", x_label="cycles per pixel", floor=0.0))
     return f'<div class="plots">{"".join(plots)}</div>'
+
+
+def _line(row: Row) -> str:
+    """The curve a row lies on: its subject's, or that of the rounded latents of one tokenizer."""
+    return f"{row.facts['latents_of']}, rounded" if "latents_of" in row.facts else row.subject
 
 
 def _with_frc(result: EvalResult, most: int = 6) -> list[Row]:
@@ -167,6 +173,20 @@ def _images(result: EvalResult, folder: Path) -> str:
     return section("images", "Images", lead, shown) if shown else ""
 
 
+def _speed(result: EvalResult) -> str:
+    found = speeds(result)
+    if found is None:
+        return ""
+    title, header, rows = found
+    threads = result.environment.get("threads")
+    lead = (
+        f"Images per second on {result.environment['device']}{f', {threads} threads' if threads else ''}: reading, "
+        "encoding and decoding by tokenizer, codecs both ways with their search for the rate, then each metric over "
+        "all rows. Memory is the most that the process has held, in units of 2^20 bytes."
+    )
+    return section(title, title.capitalize(), lead, table(header, rows))
+
+
 def _provenance(result: EvalResult) -> str:
     pairs = list(_facts(result))
     skipped = [[", ".join(names), reason] for reason, names in reasons(result.skipped).items()][:200]
@@ -181,7 +201,9 @@ def _facts(result: EvalResult) -> Iterator[tuple[str, str]]:
         yield "known faults", "; ".join(protocol["faults"])
     yield "images", f"{result.data['images']}, fingerprint {result.data['fingerprint'][:16]}"
     for subject in _first_rows(result.rows):
-        if subject.facts:
+        if "latents" in subject.protocol:
+            yield subject.subject, subject.protocol["latents"]
+        elif subject.facts:
             yield subject.subject, "; ".join(f"{k} {v}" for k, v in subject.facts.items())
     for name, file in result.settings.get("networks", {}).items():
         yield name, f"sha256 {str(file.get('sha256', ''))[:16]}, published: {file.get('published')}"

@@ -1,7 +1,6 @@
 """An evaluation from end to end: subjects over a source by a protocol, with detail, text and token statistics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,39 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smalti.eval.baselines import Baseline, CodecBaseline, ThumbnailBaseline
-from smalti.eval.budgets import budgets_of
-from smalti.eval.codec_files import FORMATS, available
 from smalti.eval.environment import environment
-from smalti.eval.progress import stage
 from smalti.eval.protocols.base import Protocol
 from smalti.eval.protocols.base import protocol as protocol_named
-from smalti.eval.protocols.columns import Stamp, meets
-from smalti.eval.protocols.pixels import pixel_means
-from smalti.eval.run.chunks import ChunkStore, settings_digest
 from smalti.eval.run.curves import budget_curve
-from smalti.eval.run.features import set_distances
 from smalti.eval.run.generated import generated_tasks
 from smalti.eval.run.networks import networks_for
+from smalti.eval.run.over_images import Part, over_images
 from smalti.eval.run.pictures import write_extremes
-from smalti.eval.run.result import EvalResult, Row, Skip, Value, summary_of, write_csv, write_result
+from smalti.eval.run.rates import subjects_of
+from smalti.eval.run.result import METRICS, EvalResult, Row, Skip, Value, write_csv, write_result
 from smalti.eval.run.sources import Source, fingerprint
-from smalti.eval.run.subjects import PairSubject, Subject, TokenizerSubject
+from smalti.eval.run.subjects import PairSubject, TokenizerSubject, cut
 from smalti.eval.run.suites import Suite
-from smalti.eval.tasks.reconstruction import (
-    Gathered,
-    Networks,
-    feature_batches,
-    gather,
-    peak_megabytes,
-    run_chunks,
-    token_batches,
-    unmeasured,
-)
+from smalti.eval.tasks.gathering import token_batches
+from smalti.eval.tasks.reconstruction import Networks, unmeasured
 from smalti.images import enlarge, to_uint8
 from smalti.tokenizers.base import Tokenizer
-
-Stage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +37,8 @@ class Settings:
     budgets: tuple[int, ...] = ()
     """Token budgets; empty = up to 16 legal ones."""
     baselines: bool = True
+    latent_bits: tuple[int, ...] | None = None
+    """Bits per value that continuous latents are rounded to, one row each; None = those of the suite."""
     networks: bool = True
     """Use LPIPS, DISTS and Inception where their files are found."""
     weights: Mapping[str, str] = field(default_factory=dict)
@@ -74,14 +59,14 @@ def evaluate_tokenizers(
     any image is read.
     """
     protocol = protocol_named(settings.protocol)
-    subjects = [_subject(t, protocol, settings, suite) for t in tokenizers]
+    subjects = subjects_of(tokenizers, source, protocol, settings, suite)
     networks, reasons, files = _networks(protocol, settings, suite)
     rows: list[Row] = []
     skipped: list[Skip] = list(unmeasured(protocol, networks, reasons)) if suite.reconstruction else []
     table: list[tuple[str, list[str], dict[str, Tensor]]] = []
     digests: list[str] = []
     for subject in subjects:
-        part = _over_images(subject, source, out, protocol, networks, settings)
+        part = over_images(subject, source, out, protocol, networks, settings)
         more = _tasks(subject, source, suite, settings, part, out)
         rows += [_with_tasks(row, more.get(row.key, {})) for row in part.rows]
         skipped += [s for s in part.skipped if s not in skipped]
@@ -106,7 +91,7 @@ def evaluate_pairs(originals: Source, reconstructions: Source, out: Path, settin
     """Evaluates reconstructions made elsewhere against their originals; arguments and files as above."""
     protocol = protocol_named(settings.protocol)
     networks, reasons, files = _networks(protocol, settings, Suite())
-    part = _over_images(PairSubject(name, reconstructions), originals, out, protocol, networks, settings)
+    part = over_images(PairSubject(name, reconstructions), originals, out, protocol, networks, settings)
     data = {"name": originals.name, "images": len(originals), "fingerprint": fingerprint(part.digests)}
     result = EvalResult(
         suite="pairs",
@@ -124,126 +109,14 @@ def evaluate_pairs(originals: Source, reconstructions: Source, out: Path, settin
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Part:
-    """What the images say of one subject."""
-
-    rows: list[Row]
-    skipped: list[Skip]
-    table: list[tuple[str, list[str], dict[str, Tensor]]]
-    digests: list[str]
-    store: ChunkStore
-    count: int
-
-
-def _subject(tokenizer: Tokenizer, protocol: Protocol, settings: Settings, suite: Suite) -> TokenizerSubject:
-    side = protocol.size or tokenizer.sizes.value
-    layout = tokenizer.layout() if protocol.size is None else tokenizer.layout(side)
-    budgets = list(settings.budgets) or budgets_of(layout)
-    if not suite.reconstruction:
-        budgets = budgets[-1:]
-    for k in budgets:
-        layout.check_prefix(k)
-    baselines: list[Baseline] = []
-    if settings.baselines and suite.baselines and not layout.continuous and not tokenizer.frames:
-        size = tokenizer.image_size(layout) or (tokenizer.sizes.value, tokenizer.sizes.value)
-        bpp = layout.bits(budgets[-1]) / (size[0] * size[1])
-        baselines = [*(CodecBaseline(kind, bpp) for kind in FORMATS if available(kind)), ThumbnailBaseline(bpp)]
-    return TokenizerSubject(tokenizer, budgets, protocol, baselines)
-
-
 def _networks(protocol: Protocol, settings: Settings, suite: Suite) -> tuple[Networks, dict[str, str], dict[str, Any]]:
     if not settings.networks or not suite.reconstruction:
         return Networks(), {"lpips": "left out on request", "dists": "left out on request", "fid": "left out"}, {}
     return networks_for(protocol, settings.weights, allow_unknown=settings.allow_unknown_weights)
 
 
-def _over_images(
-    subject: Subject, source: Source, out: Path, protocol: Protocol, networks: Networks, settings: Settings
-) -> _Part:
-    plan = _plain(settings) | {
-        "subject": subject.name,
-        "weights": getattr(getattr(subject, "tokenizer", None), "fingerprint", ""),
-        "rows": [str(row) for row in subject.rows()],
-        "images": list(source.names),
-        "protocol": protocol.digest,
-        "lpips": sorted(networks.lpips),
-        "dists": networks.dists is not None,
-        "inception": networks.inception is not None,
-    }
-    store = ChunkStore(out / "work" / settings_digest({"subject": subject.name}), plan)
-    chunks = -(-len(source) // settings.chunk)
-    with stage(f"{subject.name}: images", chunks) as advance:
-        count = run_chunks(
-            subject, source, store, protocol, networks, chunk=settings.chunk, on_chunk=lambda _: advance()
-        )
-    found, skipped, digests = gather(subject, store, count)
-    if not found:
-        reasons = "; ".join(f"{s.what}: {s.reason}" for s in skipped[:3])
-        raise ValueError(f"none of the {len(source)} images could be evaluated ({reasons})")
-    rows, table = [], []
-    for name in subject.rows():
-        key = name.subject if name.budget is None else f"{name.subject}@{name.budget}"
-        part = found[key]
-        row = _row(name.subject, name.kind, name.budget, part, protocol, fingerprint(digests), settings.seed)
-        if networks.inception is not None:
-            features = [feature_batches(store, count, k) for k in (key, "source")]
-            distances, refused = set_distances(*features, force_fid=settings.force_fid)
-            row = replace(row, summary=row.summary | distances)
-            skipped += [s for s in refused if s not in skipped]
-        rows.append(replace(row, facts=_facts(subject) if name.kind == "tokenizer" else {}))
-        table.append((key, part.names, part.columns))
-    return _Part(rows=rows, skipped=skipped, table=table, digests=digests, store=store, count=count)
-
-
-def _row(
-    subject: str, kind: Any, budget: int | None, part: Gathered, protocol: Protocol, reference: str, seed: int
-) -> Row:
-    summary = summary_of(part.columns, pixel_means(protocol, part.columns), seed)
-    curves: dict[str, Any] = {}
-    if part.rings is not None:
-        for name, threshold in (("frc_resolution_half", 0.5), ("frc_resolution_seventh", 1 / 7)):
-            at = float(part.rings.resolution(threshold))
-            reached = at < float("inf")
-            note = "" if reached else "not reached below 0.5 cycles per pixel"
-            value = at if reached else None
-            summary[name] = Value(value=value, n=len(part.names), unit="cycles/px", better="higher", note=note)
-        curves["frc"] = {
-            "x": part.rings.centers.tolist(),
-            "x_unit": "cycles/px",
-            "y": part.rings.frc.nan_to_num(0.0).tolist(),
-            "power_ratio": part.rings.power_ratio.nan_to_num(0.0).tolist(),
-        }
-    stamp = Stamp.of(protocol, n=len(part.names), reference_sha256=reference).to_dict()
-    remark = meets(protocol, len(part.names))
-    return Row(
-        subject=subject,
-        kind=kind,
-        budget=budget,
-        protocol=stamp | ({"remark": remark} if remark else {}),
-        summary=summary,
-        curves=curves,
-        timing={
-            "encode_seconds_per_image": part.seconds_encode,
-            "decode_seconds_per_image": part.seconds_decode,
-            "peak_megabytes": peak_megabytes(),
-        },
-    )
-
-
-def _facts(subject: Subject) -> dict[str, Any]:
-    tokenizer: Tokenizer = subject.tokenizer  # type: ignore[attr-defined]
-    return {
-        "weights": tokenizer.fingerprint,
-        "sizes": str(tokenizer.sizes),
-        "resize": str(tokenizer.resize),
-        "dtype": "float32",
-        "device": str(tokenizer.device),
-    }
-
-
 def _tasks(
-    subject: TokenizerSubject, source: Source, suite: Suite, settings: Settings, part: _Part, out: Path
+    subject: TokenizerSubject, source: Source, suite: Suite, settings: Settings, part: Part, out: Path
 ) -> dict[str, dict[str, Any]]:
     """Plain data of detail, text and token statistics for the row of the whole sequence, and its pictures."""
     tokenizer, budget = subject.tokenizer, subject.budgets[-1]
@@ -267,7 +140,7 @@ def _tasks(
     return {key: found}
 
 
-def _token_statistics(part: _Part) -> dict[str, Any]:
+def _token_statistics(part: Part) -> dict[str, Any]:
     from smalti.eval.token_stats.collector import TokenStatistics
 
     statistics: TokenStatistics | None = None
@@ -302,15 +175,22 @@ def reconstructor(tokenizer: Tokenizer, budget: int) -> Callable[[Tensor], Tenso
 
     def reconstruct(images: Tensor) -> Tensor:
         tokens = tokenizer.encode(images)
-        whole = tokens if tokens.layout.ragged or tokens.layout.continuous else tokens.prefix(budget)
-        decoded = enlarge(tokenizer.decode(whole).cpu(), (images.shape[-2], images.shape[-1]))
+        kept = cut(tokens, budget, tokenizer.layout().length)
+        decoded = enlarge(tokenizer.decode(kept).cpu(), (images.shape[-2], images.shape[-1]))
         return to_uint8(decoded).float() / 255
 
     return reconstruct
 
 
 def _with_tasks(row: Row, tasks: Mapping[str, Any]) -> Row:
-    return replace(row, tasks=dict(tasks)) if tasks else row
+    """The row with its tasks, and among its rates the entropy of its tokens where they were counted."""
+    if not tasks:
+        return row
+    summary, tokens = dict(row.summary), tasks.get("tokens", {})
+    if "entropy_bpp" in tokens and "bpp" in summary:
+        unit, better = METRICS["entropy_bpp"]
+        summary["entropy_bpp"] = Value(value=tokens["entropy_bpp"], n=tokens["images"], unit=unit, better=better)
+    return replace(row, summary=summary, tasks=dict(tasks))
 
 
 def _curves(rows: Sequence[Row]) -> dict[str, Any]:
@@ -328,7 +208,7 @@ def _curves(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _common(rows: Sequence[Row]) -> Iterator[str]:
     for metric in rows[0].summary if rows else ():
-        if metric not in ("bits", "bpp", "n_identical") and all(metric in r.summary for r in rows):
+        if metric not in ("bits", "bpp", "entropy_bpp", "n_identical") and all(metric in r.summary for r in rows):
             yield metric
 
 

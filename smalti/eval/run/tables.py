@@ -9,6 +9,7 @@ from smalti.eval.run.result import EvalResult, Row, Skip, Value
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "bpp": ("bit/px", ".4f"),
+    "entropy_bpp": ("entropy bit/px", ".4f"),
     "psnr": ("PSNR", ".2f"),
     "ssim": ("SSIM", ".3f"),
     "ms_ssim": ("MS-SSIM", ".3f"),

@@ -1,14 +1,13 @@
 """The reconstruction task: every row of a subject over a source of images, streaming and resumable.
 
 A chunk of images is read, reconstructed and scored, and its columns are kept in one file (`smalti.eval.run.chunks`);
-the results are made from these files alone. Memory does not grow with the number of images, but for a few numbers per
-image, and for the features of KID and precision, which are read back at the end.
+the results are made from these files alone (`smalti.eval.tasks.gathering`). One row of one chunk is in memory at a
+time.
 
-Shape suffixes: B batch, N images, D features, R rings.
+Shape suffixes: B batch, R rings, D features, C latent channels, K codes of a channel.
 """
 
-import resource
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -16,20 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smalti.eval.detail.frc import RingSums, ring_sums
+from smalti.eval.detail.frc import RINGS, ring_sums
 from smalti.eval.detail.signal import luminance
 from smalti.eval.inception import Inception
 from smalti.eval.inception_resize import quantize
+from smalti.eval.perceptual import SMALLEST
 from smalti.eval.protocols.base import Protocol
 from smalti.eval.protocols.pixels import finish, pixel_values
 from smalti.eval.run.chunks import Chunk, ChunkStore
 from smalti.eval.run.result import Skip
 from smalti.eval.run.sources import Source
-from smalti.eval.run.subjects import Subject
-from smalti.tokens import TokenLayout, Tokens
+from smalti.eval.run.subjects import BATCH, Subject
+from smalti.eval.stopwatch import Stopwatch
+from smalti.tokens import Tokens
 
-SMALLEST_FRC = 16
-"""Pixels below which the rings hold nothing."""
+SMALLEST_FRC = 2 * RINGS
+"""Pixels below which rings are empty."""
+SHARED = ""
+"""Key of what all rows of a subject have in common: the times of reading and encoding."""
+SOURCE = "source"
+"""Key of the features of the originals."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,19 +44,6 @@ class Networks:
     lpips: Mapping[str, nn.Module] = field(default_factory=dict)
     dists: nn.Module | None = None
     inception: Inception | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Gathered:
-    """What all chunks together say of one row."""
-
-    names: list[str]
-    columns: dict[str, Tensor]
-    """float64 [N]."""
-    rings: RingSums | None
-    seconds_encode: float
-    """Per image."""
-    seconds_decode: float
 
 
 def run_chunks(
@@ -77,32 +69,50 @@ def run_chunks(
 
 
 def _chunk(subject: Subject, source: Source, span: range, protocol: Protocol, networks: Networks) -> Chunk:
-    read, skipped = _read(subject, source, span)
+    times = {SHARED: Stopwatch()}
+    with times[SHARED].measure("read", len(span)):
+        read, skipped = _read(subject, source, span)
     tensors: dict[str, list[Tensor]] = {}
-    facts: dict[str, Any] = {"names": [], "digests": [], "skipped": skipped, "encode": 0.0, "decode": {}}
+    facts: dict[str, Any] = {"names": [], "digests": [], "skipped": skipped}
     for shape, group in groupby(read, key=lambda item: tuple(item[1].shape)):
         items = list(group)
         images = torch.cat([image for _, image in items])
         try:
-            outputs, tokens, seconds = subject.outputs(images, [i for i, _ in items])
+            columns, tokens = _group(subject, images, [i for i, _ in items], protocol, networks, times)
         except (ValueError, OSError) as error:
             skipped += [{"what": source.names[i], "reason": str(error)} for i, _ in items]
             continue
         facts["names"] += [source.names[i] for i, _ in items]
         facts["digests"] += [source.digest(i) for i, _ in items]
-        facts["encode"] += seconds
-        for row, output in zip(subject.rows(), outputs, strict=True):
-            key = _key(row.subject, row.budget)
-            for name, column in _scores(protocol, networks, images, output.images).items():
-                tensors.setdefault(f"{key}|{name}", []).append(column)
-            for name, column in output.columns.items():
-                tensors.setdefault(f"{key}|{name}", []).append(column)
-            facts["decode"][key] = facts["decode"].get(key, 0.0) + output.seconds
-        if networks.inception is not None:
-            tensors.setdefault("source|features", []).append(_features(networks.inception, protocol, images))
+        for name, column in columns.items():
+            tensors.setdefault(name, []).append(column)
         if tokens is not None:
             _keep_tokens(tensors, facts, tokens, (shape[-2], shape[-1]))
+    facts["times"] = {key: watch.to_dict() for key, watch in times.items()}
     return Chunk(tensors={name: torch.cat(parts) for name, parts in tensors.items()}, facts=facts)
+
+
+def _group(
+    subject: Subject,
+    images: Tensor,
+    indices: Sequence[int],
+    protocol: Protocol,
+    networks: Networks,
+    times: dict[str, Stopwatch],
+) -> tuple[dict[str, Tensor], Tokens | None]:
+    """Everything about images of one size: tensors by row and name, and their tokens. Adds to `times`, by row."""
+    outputs, tokens = subject.outputs(images, indices, times[SHARED])
+    found: dict[str, Tensor] = {}
+    for row, output in zip(subject.rows(), outputs, strict=True):
+        watch = times.setdefault(row.key, Stopwatch())
+        watch.merge(output.times.sums)
+        columns = output.columns | _scores(protocol, networks, images, output.images, watch)
+        if output.code_counts is not None:
+            columns["code_counts"] = output.code_counts[None]
+        found |= {f"{row.key}|{name}": column for name, column in columns.items()}
+    if networks.inception is not None:
+        found[f"{SOURCE}|features"] = _features(networks.inception, protocol, images, times[SHARED])
+    return found, tokens
 
 
 def _read(subject: Subject, source: Source, span: range) -> tuple[list[tuple[int, Tensor]], list[dict[str, str]]]:
@@ -116,25 +126,46 @@ def _read(subject: Subject, source: Source, span: range) -> tuple[list[tuple[int
     return sorted(read, key=lambda item: (tuple(item[1].shape), item[0])), skipped
 
 
-def _scores(protocol: Protocol, networks: Networks, source: Tensor, images: Tensor) -> dict[str, Tensor]:
-    reference, scored = finish(protocol, source, images)
+def _scores(
+    protocol: Protocol, networks: Networks, source: Tensor, images: Tensor, watch: Stopwatch
+) -> dict[str, Tensor]:
+    """Columns [B], features [B, D] and sums over rings [1, ...] of pairs of one size, in batches of BATCH."""
+    parts = [
+        _batch_scores(protocol, networks, a, b, watch)
+        for a, b in zip(source.split(BATCH), images.split(BATCH), strict=True)
+    ]
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return found | ({"rings": found["rings"].sum(dim=0, keepdim=True)} if "rings" in found else {})
+
+
+def _batch_scores(
+    protocol: Protocol, networks: Networks, source: Tensor, images: Tensor, watch: Stopwatch
+) -> dict[str, Tensor]:
+    n = len(images)
+    with watch.measure("rounding", n):
+        reference, scored = finish(protocol, source, images)
     side = min(reference.shape[-2:])
-    fitting = {name: net for name, net in networks.lpips.items() if side >= 31}
-    columns = pixel_values(protocol, reference, scored, fitting)
-    if networks.dists is not None and protocol.name == "native":
-        columns["dists"] = networks.dists(reference, scored)
+    fitting = {name: net for name, net in networks.lpips.items() if side >= SMALLEST[name]}
+    columns = pixel_values(protocol, reference, scored, fitting, watch)
+    if networks.dists is not None and protocol.name == "native" and side >= SMALLEST["vgg"]:
+        with watch.measure("dists", n):
+            columns["dists"] = networks.dists(reference, scored)
     if side >= SMALLEST_FRC:
-        sums = ring_sums(luminance(reference), luminance(scored))
-        columns["rings"] = torch.stack([sums.cross, sums.reference, sums.image], dim=1)
-        columns["ring_counts"] = sums.count.expand(len(images), -1).double()
+        with watch.measure("frc", n):
+            sums = ring_sums(luminance(reference), luminance(scored))
+            pooled = sums.pooled()
+            columns["rings"] = torch.stack([pooled.cross, pooled.reference, pooled.image])[None]
+            columns["ring_counts"] = sums.count.expand(n, -1).double()
     if networks.inception is not None:
-        columns["features"] = _features(networks.inception, protocol, images)
+        columns["features"] = _features(networks.inception, protocol, images, watch)
     return columns
 
 
-def _features(network: Inception, protocol: Protocol, images: Tensor) -> Tensor:
+def _features(network: Inception, protocol: Protocol, images: Tensor, watch: Stopwatch) -> Tensor:
     assert protocol.fid is not None
-    return network(quantize(images, protocol.fid["uint8"]))["2048"]  # type: ignore[arg-type]
+    with watch.measure("inception", len(images)):
+        parts = images.split(BATCH)
+        return torch.cat([network(quantize(part, protocol.fid["uint8"]))["2048"] for part in parts])  # type: ignore[arg-type]
 
 
 def _keep_tokens(
@@ -152,88 +183,6 @@ def _keep_tokens(
     missing = tokens.layout.length - tokens.ids.shape[1]
     tensors.setdefault("tokens|ids", []).append(nn.functional.pad(tokens.ids, (0, missing), value=-1))
     tensors.setdefault("tokens|lengths", []).append(tokens.lengths)
-
-
-# ---- from chunks to results ------------------------------------------------------------------------------------------
-
-
-def gather(subject: Subject, store: ChunkStore, count: int) -> tuple[dict[str, Gathered], list[Skip], list[str]]:
-    """Columns of every row over all chunks, skipped images, hashes of the files that were read."""
-    keys = [_key(row.subject, row.budget) for row in subject.rows()]
-    columns: dict[str, dict[str, list[Tensor]]] = {key: {} for key in keys}
-    rings: dict[str, RingSums] = {}
-    seconds = dict.fromkeys(keys, 0.0)
-    names, digests, skipped, encode = [], [], [], 0.0
-    for chunk in store.all(count):
-        names += chunk.facts["names"]
-        digests += chunk.facts["digests"]
-        skipped += [Skip(**s) for s in chunk.facts["skipped"]]
-        encode += chunk.facts["encode"]
-        for key in keys:
-            part = _part(chunk, key)
-            seconds[key] += chunk.facts["decode"].get(key, 0.0)
-            if "rings" in part:
-                rings[key] = _added(rings.get(key), part["rings"], part["ring_counts"][0])
-            for name, column in part.items():
-                if column.ndim == 1:
-                    columns[key].setdefault(name, []).append(column)
-    images = max(len(names), 1)
-    found = {
-        key: Gathered(
-            names=names,
-            columns={name: torch.cat(parts) for name, parts in columns[key].items()},
-            rings=rings.get(key),
-            seconds_encode=encode / images,
-            seconds_decode=seconds[key] / images,
-        )
-        for key in keys
-        if names
-    }
-    return found, skipped, digests
-
-
-def feature_batches(store: ChunkStore, count: int, key: str) -> Iterator[Tensor]:
-    """Inception features float32 [B, D] of a row, or of the sources (key "source"), chunk by chunk."""
-    for chunk in store.all(count):
-        if f"{key}|features" in chunk.tensors:
-            yield chunk.tensors[f"{key}|features"]
-
-
-def token_batches(store: ChunkStore, count: int) -> Iterator[tuple[Tokens, tuple[int, int]]]:
-    """Tokens of all images with their image size. Errors: ValueError if images of one run have several layouts."""
-    first: dict[str, Any] | None = None
-    for chunk in store.all(count):
-        if "tokens|ids" not in chunk.tensors:
-            continue
-        first = first or chunk.facts["layout"]
-        if chunk.facts["layout"] != first or chunk.facts.get("mixed_layouts"):
-            raise ValueError("images of different sizes have different token layouts: their statistics do not add up")
-        tensors = chunk.tensors
-        layout = TokenLayout.from_dict(chunk.facts["layout"])
-        tokens = Tokens(layout=layout, ids=tensors["tokens|ids"], lengths=tensors["tokens|lengths"])
-        height, width = chunk.facts["size"]
-        yield tokens, (height, width)
-
-
-def peak_megabytes() -> float:
-    """Most memory the process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _key(subject: str, budget: int | None) -> str:
-    return subject if budget is None else f"{subject}@{budget}"
-
-
-def _part(chunk: Chunk, key: str) -> dict[str, Tensor]:
-    start = f"{key}|"
-    return {name.removeprefix(start): value for name, value in chunk.tensors.items() if name.startswith(start)}
-
-
-def _added(before: RingSums | None, rings_B3R: Tensor, counts_R: Tensor) -> RingSums:
-    cross, reference, image = rings_B3R.sum(dim=0)
-    if before is not None:
-        cross, reference, image = before.cross + cross, before.reference + reference, before.image + image
-    return RingSums(cross=cross, reference=reference, image=image, count=counts_R.long())
 
 
 def unmeasured(protocol: Protocol, networks: Networks, reasons: Mapping[str, str]) -> Sequence[Skip]:
