@@ -3,6 +3,7 @@
 Weights are random: the published ones are not needed for a time. The floor of a run is what its linear layers cost at
 the rates this process measures at its start (weights read by products of two rows, floating-point operations of
 products of many rows); attention, sampling and everything else come on top of it. Every model has a process of its own.
+Ming is left out: its language model of 16 billion weights does not fit a small machine.
 """
 
 import argparse
@@ -10,22 +11,22 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Traffic, measure_rates, median_seconds, peak_megabytes
-from smalti.decoding.loop import Stage
+from benchmarks.random_models import condition_of, pipeline, random_generator
+from benchmarks.timing import Traffic, measure_rates, peak_megabytes
+from smalti.decoding.loop import Partial, Stage
 from smalti.files import write_json
 from smalti.generators.base import Condition, Generator
 from smalti.hub import model_info
-from smalti.hub.families import config_from_dict, family
-from smalti.hub.registry import Entry
-from smalti.nn.linear import pack_linears
+from smalti.hub.families import family
 from smalti.pipeline import ImageGenerator
 from smalti.tokens import Tokens
 
@@ -38,7 +39,7 @@ MODELS = (
     "hita/ultra-gpt-b-250e",
     "titok/generator-s128",
     "rar/b",
-    "flexar/113m-c2i",
+    "flexar/113m-t2i",
 )
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -66,6 +67,8 @@ class Row:
     """Read by the linear layers for one batch."""
     gigaflop: float
     """Of the linear layers, for one image."""
+    step_milliseconds: list[float]
+    """Time of every step for a batch, the median over repetitions."""
     floor_ratio: float
     """Time for the tokens over the floor of the linear layers."""
     gigabytes_per_second: float
@@ -92,67 +95,48 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plain", action="store_true", help="leave weights in torch's layout (CPU)")
     parser.add_argument("--json", type=Path, default=None, help="file to write")
+    parser.add_argument("--plot", type=Path, default=None, help="picture of the time of a step by its position")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
-
-
-# ---- models ----------------------------------------------------------------------------------------------------------
-
-
-def random_generator(entry: Entry) -> Generator:
-    """The model of an entry with random weights, none of them zero."""
-    torch.manual_seed(0)
-    model = family(entry.role, entry.family).model_class(entry.config).eval()
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.ndim >= 2 or not p.any():
-                nn.init.normal_(p, std=0.02)
-    assert isinstance(model, Generator)
-    return model
-
-
-def pipeline(name: str, dtype: torch.dtype, device: torch.device, packed: bool) -> ImageGenerator:
-    """Generator and tokenizer of an entry, random weights; "code/d16+d8" hands over after 8 of 10 scales."""
-    pair = name == "code/d16+d8"
-    entry = model_info("var/d16" if pair else name)
-    assert entry.tokenizer is not None
-    stated = model_info(entry.tokenizer)
-    tokenizer: Any = family("tokenizer", stated.family).model_class(stated.config).eval()
-    made = [random_generator(entry)]
-    settings = entry.settings
-    if pair:
-        small = config_from_dict(type(entry.config), {**asdict(entry.config), "depth": 8, "width": 512, "heads": 8})
-        made.append(random_generator(replace(entry, config=small)))
-        settings = replace(model_info("code/8").settings, then="d8", handover=8)
-    for model in made:
-        model.to(dtype)
-        if packed and device.type == "cpu":
-            pack_linears(model)
-    parts = [ImageGenerator(generator=m, tokenizer=tokenizer, settings=settings, name=name) for m in made]
-    return replace(parts[0], then=parts[1] if pair else None).to(device)
-
-
-def condition_of(generator: Generator, batch: int) -> Condition:
-    """Classes, or random text features where the model is asked by text."""
-    if generator.classes:
-        return Condition.of_classes([i % generator.classes for i in range(batch)])
-    rng = torch.Generator().manual_seed(0)
-    return Condition(
-        classes=torch.full((batch,), -1), text=torch.randn(batch, 120, generator.text_features, generator=rng)
-    )
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
 
 
-def step_seconds(run: Callable[[], Any]) -> list[float]:
-    """Wall time of every step of one generation."""
-    times, begin = [], time.perf_counter()
-    for _ in run():
-        now = time.perf_counter()
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timed:
+    """One generation."""
+
+    steps: list[float]
+    """Seconds of every step."""
+    image: float
+    """Seconds of decoding the tokens to images."""
+    last: Partial
+
+    @property
+    def tokens(self) -> float:
+        """Seconds of all steps."""
+        return sum(self.steps)
+
+
+def timed(model: ImageGenerator, stages: Sequence[Stage], condition: Condition) -> Timed:
+    """Generates and decodes one batch."""
+    times: list[float] = []
+    last: Partial | None = None
+    begin = _clock(model)
+    for partial in model._decode(stages, condition, 0, None):
+        last, now = partial, _clock(model)
         times.append(now - begin)
         begin = now
-    return times
+    assert last is not None
+    model._images(last, model._tokens(last))
+    return Timed(steps=times, image=_clock(model) - begin, last=last)
+
+
+def _clock(model: ImageGenerator) -> float:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def late_over_early(times: list[float], model: Generator) -> float | None:
@@ -161,15 +145,13 @@ def late_over_early(times: list[float], model: Generator) -> float | None:
         return None
     times = times[1:] or times
     quarter = max(1, len(times) // 4)
-    first, last = sorted(times[:quarter]), sorted(times[-quarter:])
-    return last[len(last) // 2] / first[len(first) // 2]
+    return median(times[-quarter:]) / median(times[:quarter])
 
 
-def same_alone(model: ImageGenerator, stages: Sequence[Stage], run: Callable[[], Any]) -> float | None:
+def same_alone(model: ImageGenerator, stages: Sequence[Stage], together: Partial) -> float | None:
     """Share of equal ids of one image in a batch and alone; its noise is the same bit for bit."""
     if model.generator.layout.continuous:
         return None
-    *_, together = run()
     *_, alone = model._decode(stages, condition_of(model.generator, 1), 0, None)
     return float((together.values[0] == alone.values[0]).float().mean())
 
@@ -205,23 +187,15 @@ def measure(name: str, args: argparse.Namespace) -> list[Row]:
     rates = measure_rates(device, dtype)
     model = pipeline(name, dtype, device, packed=not args.plain)
     models = [model.generator, *([model.then.generator] if model.then else [])]
-    stages, _, _ = model._plan(None, None, None, None)
+    stages, _, _ = model._plan(None, None, None, None, None)
     tokens = model.generator.layout.length
     rows = []
     for batch in args.batch:
         condition = condition_of(model.generator, batch)
-
-        def run(condition: Condition = condition) -> Any:
-            return model._decode(stages, condition, 0, None)
-
-        def image(run: Callable[[], Any] = run) -> Tensor:
-            *_, last = run()
-            return model._images(last, model._tokens(last))
-
-        token_seconds = median_seconds(lambda run=run: [None for _ in run()], args.repeat)
-        with Traffic(nn.ModuleList(models), rates) as traffic:
-            times = step_seconds(run)
-        seconds = median_seconds(image, args.repeat)
+        with Traffic(nn.ModuleList(models), rates) as traffic:  # the warm-up
+            timed(model, stages, condition)
+        runs = [timed(model, stages, condition) for _ in range(args.repeat)]
+        token_seconds = median([run.tokens for run in runs])
         rows.append(
             Row(
                 model=name,
@@ -229,22 +203,45 @@ def measure(name: str, args: argparse.Namespace) -> list[Row]:
                 dtype=args.dtype,
                 parameters=sum(p.numel() for m in models for p in m.parameters()),
                 tokens=tokens,
-                steps=len(times),
-                seconds=seconds / batch,
+                steps=len(runs[0].steps),
+                seconds=median([run.tokens + run.image for run in runs]) / batch,
                 token_seconds=token_seconds / batch,
                 tokens_per_second=tokens * batch / token_seconds,
+                step_milliseconds=[
+                    1000 * median(list(step)) for step in zip(*(run.steps for run in runs), strict=True)
+                ],
                 peak_megabytes=peak_megabytes(device),
                 weight_gigabytes=traffic.gigabytes,
                 gigaflop=traffic.gigaflop / batch,
                 floor_ratio=token_seconds / traffic.floor_seconds,
                 gigabytes_per_second=rates.gigabytes_per_second,
                 gigaflops=rates.gigaflops,
-                late_over_early=late_over_early(times, model.generator),
-                same_alone=None if batch == 1 else same_alone(model, stages, run),
+                late_over_early=late_over_early(runs[-1].steps, model.generator),
+                same_alone=None if batch == 1 else same_alone(model, stages, runs[-1].last),
                 changed_ids=None if batch != args.batch[0] else changed_ids(name, dtype),
             )
         )
     return rows
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Picture of the time of a step by its position, for models that decide equally many tokens in every step."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    for row in (r for r in rows if r.late_over_early is not None):
+        window = max(1, len(row.step_milliseconds) // 32)
+        steps = range(1, len(row.step_milliseconds), window)  # without the first, which fills the cache
+        heights = [median(row.step_milliseconds[i : i + window]) for i in steps]
+        axes.plot([i / len(row.step_milliseconds) for i in steps], heights, label=f"{row.model}, batch {row.batch}")
+    axes.set(xlabel="position in the sequence, as a share of its steps", ylabel="milliseconds per step")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize="small", ncols=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
@@ -255,8 +252,9 @@ def main() -> None:
         return
     columns = "batch steps seconds tokens/s peak-MB weight-GB GFLOP x-floor GB/s GFLOP/s late/early same-alone bf16-ids"
     print(f"{'model':26}" + "".join(f"{name:>12}" for name in columns.split()))
-    rows: list[dict[str, Any]] = []
-    passed = [a for a in sys.argv[1:] if a != "--json" and a != str(args.json)]
+    rows: list[Row] = []
+    outputs = {"--json", str(args.json), "--plot", str(args.plot)}
+    passed = [a for a in sys.argv[1:] if a not in outputs]
     for name in args.model:
         command = [sys.executable, "-m", "benchmarks.decode", *passed, "--model", name, "--child"]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -264,7 +262,7 @@ def main() -> None:
             print(f"{name:26} failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
             continue
         for row in (Row(**r) for r in json.loads(done.stdout)):
-            rows.append(asdict(row))
+            rows.append(row)
             changed = "-" if row.changed_ids is None else f"{row.changed_ids:.2%}"
             growth = "-" if row.late_over_early is None else f"{row.late_over_early:.2f}"
             numbers = [
@@ -275,7 +273,10 @@ def main() -> None:
             ]  # fmt: skip
             print(f"{row.model:26}" + "".join(f"{n:>12}" for n in numbers), flush=True)
     if args.json:
-        write_json(args.json, {"settings": vars(args) | {"json": str(args.json)}, "rows": rows})
+        settings = vars(args) | {"json": str(args.json), "plot": str(args.plot)}
+        write_json(args.json, {"settings": settings, "rows": [asdict(row) for row in rows]})
+    if args.plot:
+        plot(rows, args.plot)
 
 
 if __name__ == "__main__":
