@@ -2,6 +2,7 @@
 of identical images are perfect, conditions decide the exit status, and no network is touched.
 """
 
+import csv
 import json
 import socket
 from pathlib import Path
@@ -118,6 +119,23 @@ def test_identical_pairs_are_perfect_and_broken_files_are_counted(images: Path, 
     assert row.summary["frc_resolution_half"].value is None  # never falls below one half
     (skip,) = [s for s in result.skipped if s.what == "broken.png"]
     assert "broken.png" in skip.reason
+
+
+def test_a_metric_that_some_sizes_do_not_have(tmp_path: Path) -> None:
+    """MS-SSIM of two images of three, FRC not of the smallest: N says so, the table has a gap."""
+    rng = torch.Generator().manual_seed(0)
+    for i, side in enumerate((40, 176, 176)):
+        image = torch.rand(3, side, side, generator=rng)
+        write_image(image, tmp_path / "a" / f"{i}.png")
+        write_image(image.roll(1, -1) * 0.9, tmp_path / "b" / f"{i}.png")
+    for chunk in (1, 3):
+        settings = Settings(networks=False, chunk=chunk)
+        row = evaluate_pairs(*pairs(tmp_path / "a", tmp_path / "b"), tmp_path / str(chunk), settings, "x").rows[0]
+        assert (row.summary["ms_ssim"].n, row.summary["ssim"].n) == (2, 3) and "frc" in row.curves
+        lines = list(csv.DictReader((tmp_path / str(chunk) / "per_image.csv").open()))
+        assert [line["image"] for line in lines if not line["ms_ssim"]] == ["0.png"]
+        values = [float(line["ms_ssim"]) for line in lines if line["ms_ssim"]]
+        assert row.summary["ms_ssim"].value == pytest.approx(sum(values) / 2)
 
 
 def test_pairs_that_do_not_match_are_refused(images: Path, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def pixel_means(protocol: Protocol, columns: Mapping[str, Tensor]) -> dict[str, 
         means["psnr"] = pooled_psnr(columns["mse"], columns["values"]) + 20 * float(np.log10(peak))
     for name in columns:
         if name in ("ssim", "ms_ssim") or name.startswith("lpips_"):
-            means[name] = float(columns[name].mean())
+            means[name] = float(columns[name].nanmean())  # NaN: not measured at this image's size
     return means
 
 

@@ -1,6 +1,7 @@
 """The result of an evaluation: plain data with a fixed, versioned schema."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -139,25 +140,29 @@ def read_result(path: str | Path) -> EvalResult:
 
 
 def summary_of(columns: Mapping[str, Tensor], means: Mapping[str, float], seed: int) -> dict[str, Value]:
-    """Means with bootstrap intervals of the columns [N] that are plain means over images; the rest without."""
+    """Means with bootstrap intervals of the columns [N] that are plain means over images; the rest without.
+
+    NaN: an image whose size has no such metric; it does not count in N.
+    """
     n = len(next(iter(columns.values())))
     found = {}
     for name, (unit, better) in METRICS.items():
         if name in columns:
-            column = columns[name].clamp(max=100.0) if name == "psnr" else columns[name]
+            measured = columns[name][~columns[name].isnan()]
+            column = measured.clamp(max=100.0) if name == "psnr" else measured
             ci = mean_interval(column, seed=seed)
             plain = abs(ci.value - means.get(name, ci.value)) < 1e-9
             low, high = (ci.low, ci.high) if plain else (None, None)
             value = means.get(name, ci.value)
             band: Literal["bootstrap", ""] = "bootstrap" if plain else ""
-            found[name] = Value(value=value, ci_lo=low, ci_hi=high, n=n, unit=unit, better=better, band=band)
+            found[name] = Value(value=value, ci_lo=low, ci_hi=high, n=len(column), unit=unit, better=better, band=band)
         elif name in means:
             found[name] = Value(value=means[name], n=n, unit=unit, better=better)
     return found
 
 
 def write_csv(path: Path, rows: Sequence[tuple[str, Sequence[str], Mapping[str, Tensor]]]) -> None:
-    """One line per subject and image: key, image, then every column (empty where a subject has none)."""
+    """One line per subject and image: key, image, then every column (empty where there is no value)."""
     names = list(dict.fromkeys(name for _, _, columns in rows for name in columns))
     with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -168,7 +173,8 @@ def write_csv(path: Path, rows: Sequence[tuple[str, Sequence[str], Mapping[str, 
 
 
 def _cell(columns: Mapping[str, Tensor], name: str, i: int) -> str:
-    return repr(float(columns[name][i])) if name in columns else ""
+    value = float(columns[name][i]) if name in columns else math.nan
+    return "" if math.isnan(value) else repr(value)
 
 
 def write_result(folder: Path, result: EvalResult) -> Path:

@@ -27,7 +27,7 @@ class Gathered:
 
     names: list[str]
     columns: dict[str, Tensor]
-    """float64 [N]."""
+    """float64 [N]; NaN for an image whose size has no such metric."""
     rings: RingSums | None
     code_counts: Tensor | None
     """int64 [C, K], of rounded latents."""
@@ -46,7 +46,7 @@ def gather(subject: Subject, store: ChunkStore, count: int) -> tuple[dict[str, G
         skipped += [Skip(**s) for s in chunk.facts["skipped"]]
         shared.merge(chunk.facts["times"][SHARED])
         for key, sums in rows.items():
-            sums.add(_part(chunk, key), chunk.facts["times"].get(key, {}))
+            sums.add(_part(chunk, key), chunk.facts["times"].get(key, {}), len(chunk.facts["names"]))
     found = {key: sums.gathered(names, shared) for key, sums in rows.items() if names}
     return found, skipped, digests
 
@@ -59,17 +59,21 @@ class _Sums:
         self.rings: RingSums | None = None
         self.code_counts: Tensor | None = None
         self.times = Stopwatch()
+        self.images = 0
 
-    def add(self, part: dict[str, Tensor], times: dict[str, list[float]]) -> None:
+    def add(self, part: dict[str, Tensor], times: dict[str, list[float]], images: int) -> None:
         self.times.merge(times)
         if "rings" in part:
             self.rings = _added(self.rings, part["rings"], part["ring_counts"][0])
         if "code_counts" in part:
             counts = part["code_counts"].sum(dim=0)
             self.code_counts = counts if self.code_counts is None else self.code_counts + counts
-        for name, column in part.items():
-            if column.ndim == 1:
-                self.columns.setdefault(name, []).append(column.clone())  # a view would keep its file mapped
+        new = {name: column.clone() for name, column in part.items() if column.ndim == 1}  # views keep files mapped
+        for name in new.keys() - self.columns.keys():
+            self.columns[name] = [_missing(self.images)]
+        for name, parts in self.columns.items():
+            parts.append(new.get(name, _missing(images)))
+        self.images += images
 
     def gathered(self, names: list[str], shared: Stopwatch) -> Gathered:
         times = Stopwatch(shared.sums)
@@ -112,6 +116,10 @@ def token_batches(store: ChunkStore, count: int) -> Iterator[tuple[Tokens, tuple
 def _part(chunk: Chunk, key: str) -> dict[str, Tensor]:
     start = f"{key}|"
     return {name.removeprefix(start): value for name, value in chunk.tensors.items() if name.startswith(start)}
+
+
+def _missing(images: int) -> Tensor:
+    return torch.full((images,), torch.nan, dtype=torch.float64)
 
 
 def _added(before: RingSums | None, rings_B3R: Tensor, counts_R: Tensor) -> RingSums:

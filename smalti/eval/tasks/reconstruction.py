@@ -73,6 +73,7 @@ def _chunk(subject: Subject, source: Source, span: range, protocol: Protocol, ne
     with times[SHARED].measure("read", len(span)):
         read, skipped = _read(subject, source, span)
     tensors: dict[str, list[Tensor]] = {}
+    groups: list[tuple[int, dict[str, Tensor]]] = []
     facts: dict[str, Any] = {"names": [], "digests": [], "skipped": skipped}
     for shape, group in groupby(read, key=lambda item: tuple(item[1].shape)):
         items = list(group)
@@ -84,12 +85,24 @@ def _chunk(subject: Subject, source: Source, span: range, protocol: Protocol, ne
             continue
         facts["names"] += [source.names[i] for i, _ in items]
         facts["digests"] += [source.digest(i) for i, _ in items]
-        for name, column in columns.items():
-            tensors.setdefault(name, []).append(column)
+        groups.append((len(items), columns))
         if tokens is not None:
             _keep_tokens(tensors, facts, tokens, (shape[-2], shape[-1]))
     facts["times"] = {key: watch.to_dict() for key, watch in times.items()}
-    return Chunk(tensors={name: torch.cat(parts) for name, parts in tensors.items()}, facts=facts)
+    joined = _joined(groups) | {name: torch.cat(parts) for name, parts in tensors.items()}
+    return Chunk(tensors=joined, facts=facts)
+
+
+def _joined(groups: Sequence[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """Columns of groups of images, by number of images: NaN where a size has no such metric."""
+    found: dict[str, list[Tensor]] = {}
+    for name, ranks in {name: column.ndim for _, columns in groups for name, column in columns.items()}.items():
+        for count, columns in groups:
+            if name in columns:
+                found.setdefault(name, []).append(columns[name])
+            elif ranks == 1:
+                found.setdefault(name, []).append(torch.full((count,), torch.nan, dtype=torch.float64))
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def _group(
