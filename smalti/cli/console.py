@@ -66,7 +66,11 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 def load_generator(
-    name: str, device: str = "cpu", dtype: Dtype = "float32", text_encoder: Path | None = None
+    name: str,
+    device: str = "cpu",
+    dtype: Dtype = "float32",
+    text_encoder: Path | None = None,
+    compile: bool = False,
 ) -> "ImageGenerator":
     """A generator by name, file or folder; a ValueError for a tokenizer."""
     import torch
@@ -74,7 +78,8 @@ def load_generator(
     import smalti
     from smalti.pipeline import ImageGenerator
 
-    model = smalti.load(name, device=device, dtype=getattr(torch, dtype), text_encoder=text_encoder)
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "text_encoder": text_encoder, "compile": compile}
+    model = smalti.load(name, device=device, **options)
     if not isinstance(model, ImageGenerator):
         generators = ", ".join(smalti.list_models(role="generator")[:6])
         raise ValueError(f"{name} is a tokenizer and generates nothing by itself; generators: {generators}, ...")

@@ -17,6 +17,7 @@ from smalti.hub.fetch import FetchError, fetch, hub_file
 from smalti.hub.folders import CARD, CONFIG, WEIGHTS, read_folder
 from smalti.hub.pickles import candidates, read_weights, unwrap
 from smalti.hub.registry import Entry, Folder, HubFile, LocalFile, entries, model_info, unknown_name
+from smalti.nn.compiled import compile_blocks
 from smalti.nn.linear import pack_linears
 from smalti.pipeline import ImageGenerator
 from smalti.text.base import TextEncoder
@@ -41,6 +42,7 @@ def load(
     wrapping: str | None = None,
     quirks: Quirks | None = None,
     packed: bool | None = None,
+    compile: bool = False,
 ) -> Tokenizer | ImageGenerator:
     """A tokenizer, or a generator together with its tokenizer, text encoder and published sampler settings.
 
@@ -53,7 +55,8 @@ def load(
     Weights are float32 unless `dtype` says otherwise (generators only). `quirks` chooses between what the authors' code
     does and what was meant, for the models whose notes name such a difference (default: as the published numbers were
     measured). `packed`: the generator's linear layers in the CPU's own layout, which is faster and cannot be trained
-    (default: on the CPU, where torch can).
+    (default: on the CPU, where torch can). `compile`: the generator's blocks through `torch.compile`
+    (`smalti.nn.compiled`): the same numbers up to rounding, the first images slower, and a C++ compiler is needed.
 
     Errors: ValueError for an unknown name (with near matches), WeightsError (a ValueError) for a file that does not fit
     or would run code, FileNotFoundError, FetchError (an OSError) where a download fails.
@@ -70,8 +73,10 @@ def load(
             raise ValueError(f"{entry.name} is a tokenizer, it reads no text: leave out text_encoder=")
         if dtype not in (None, torch.float32):
             raise ValueError(f"tokenizers run in float32, got dtype={dtype}: wrap calls in torch.autocast for speed")
+        if compile:
+            raise ValueError(f"{entry.name} is a tokenizer, only generators are compiled: leave out compile=True")
         return _tokenizer(entry, device)
-    return _image_generator(entry, tokenizer, text_encoder, device, dtype, packed is not False)
+    return _image_generator(entry, tokenizer, text_encoder, device, dtype, packed is not False, compile)
 
 
 def _with_quirks(entry: Entry, quirks: Quirks) -> Entry:
@@ -178,21 +183,25 @@ def _image_generator(
     device: torch.device | str,
     dtype: torch.dtype | None,
     packed: bool,
+    compile: bool,
 ) -> ImageGenerator:
     path = fetch(entry)
     loaded = _tokenizer_for(entry, path, tokenizer, device)
     model, fingerprint = assemble(entry, path, dtype or torch.float32)
     if packed and torch.device(device).type == "cpu":
         pack_linears(model)
+    model.to(device)
+    if compile:
+        compile_blocks(model)
     then = entry.settings.then
     second = find(then, role="generator") if then else None
     return ImageGenerator(
-        generator=model.to(device),
+        generator=model,
         tokenizer=loaded,
         text_encoder=_text_encoder(entry, text_encoder, device),
         classes=entry.class_names,
         settings=entry.settings,
-        then=_image_generator(second, loaded, text_encoder, device, dtype, packed) if second else None,
+        then=_image_generator(second, loaded, text_encoder, device, dtype, packed, compile) if second else None,
         name=entry.name,
         fingerprint=fingerprint,
         license=entry.weights_license,

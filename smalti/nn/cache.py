@@ -29,8 +29,9 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        shape = (layers, 2, rows, heads, length, head_dim)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
+        # One place too many: a full cache then looks like a part of one, and compiled blocks need no version for it.
+        shape = (layers, 2, rows, heads, length + 1, head_dim)
+        self.values = torch.empty(shape, dtype=dtype, device=device)[..., :length, :]
         self.used = 0
 
     def extend(self, layer: int, k_RHnd: Tensor, v_RHnd: Tensor) -> tuple[Tensor, Tensor]:

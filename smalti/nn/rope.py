@@ -40,6 +40,15 @@ def on_device(rotations_np: Tensor, device: torch.device) -> Tensor:
 
 
 def rotate(x_RnHd: Tensor, rotations_np: Tensor) -> Tensor:
-    """Turns neighboring channels (x[2 i], x[2 i + 1]) of [..., n, H, d] as complex numbers, in float32."""
-    pairs = torch.view_as_complex(x_RnHd.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotations_np[:, None]).flatten(-2).to(x_RnHd.dtype)
+    """Turns neighboring channels (x[2 i], x[2 i + 1]) of [..., n, H, d] as complex numbers, in float32.
+
+    The rotations may also come as pairs of real numbers, [n, p, 2], as a compiled block gets them (its compiler has no
+    complex ones): the last digit may differ then.
+    """
+    pairs = x_RnHd.float().unflatten(-1, (-1, 2))
+    if rotations_np.is_complex():
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * rotations_np[:, None])
+    else:
+        (a, b), (cos, sin) = pairs.unbind(-1), rotations_np[:, None].unbind(-1)
+        turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    return turned.flatten(-2).to(x_RnHd.dtype)

@@ -97,6 +97,8 @@ class Experts(nn.Module):
 class ExpertBlock(nn.Module):
     """x + attention(norm(x)), then x + experts(norm(x)), with RMSNorm (arXiv 1910.07467)."""
 
+    eager = True  # which experts run is known only when they do: nothing to compile ahead
+
     def __init__(self, config: MingConfig) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(config.width, eps=config.norm_eps)

@@ -44,7 +44,7 @@ class Attention(nn.Module):
             q = q.to(k.dtype)
         assert q.shape[2] in (1, k.shape[2])
         rate = self.rate if self.training else 0.0
-        h = F.scaled_dot_product_attention(q, k, v, is_causal=causal and q.shape[2] > 1, dropout_p=rate)
+        h = F.scaled_dot_product_attention(q, k, v, is_causal=causal, dropout_p=rate)
         return self.proj(h.transpose(1, 2).flatten(2).to(x_RnD.dtype))
 
 
@@ -166,7 +166,7 @@ class RARGenerator(Generator):
         """[R, kept, D], what the head reads, from inputs and their modulations."""
         *blocks, head = modulations
         for i, (block, mod) in enumerate(zip(self.blocks, blocks, strict=True)):
-            x_RnD = block(x_RnD, mod.unflatten(-1, (6, -1)), cache, i, causal)
+            x_RnD = block(x_RnD, mod.unflatten(-1, (6, -1)), cache, i, causal and x_RnD.shape[1] > 1)
         scale, shift = head[:, keep].chunk(2, dim=-1)
         return self.norm(x_RnD[:, keep]) * (1 + scale) + shift
 
