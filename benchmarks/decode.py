@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -61,6 +62,8 @@ class Row:
     """Per image, tokens and image decoding; median."""
     token_seconds: float
     """Per image, tokens alone."""
+    compile_seconds: float | None
+    """Of the first generation of this batch beyond the median of the others, for tokens; None without --compile."""
     tokens_per_second: float
     peak_megabytes: float
     weight_gigabytes: float
@@ -94,6 +97,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plain", action="store_true", help="leave weights in torch's layout (CPU)")
+    parser.add_argument("--compile", action="store_true", help="run the generators' blocks through torch.compile")
     parser.add_argument("--json", type=Path, default=None, help="file to write")
     parser.add_argument("--plot", type=Path, default=None, help="picture of the time of a step by its position")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -185,15 +189,17 @@ def measure(name: str, args: argparse.Namespace) -> list[Row]:
     torch.set_num_threads(args.threads)
     device, dtype = torch.device(args.device), DTYPES[args.dtype]
     rates = measure_rates(device, dtype)
-    model = pipeline(name, dtype, device, packed=not args.plain)
+    model = pipeline(name, dtype, device, packed=not args.plain, compiled=args.compile)
     models = [model.generator, *([model.then.generator] if model.then else [])]
     stages, _, _ = model._plan(None, None, None, None, None)
     tokens = model.generator.layout.length
     rows = []
     for batch in args.batch:
         condition = condition_of(model.generator, batch)
-        with Traffic(nn.ModuleList(models), rates) as traffic:  # the warm-up
+        as_written = torch.compiler.set_stance("force_eager") if args.compile else nullcontext()
+        with Traffic(nn.ModuleList(models), rates) as traffic, as_written:  # the warm-up
             timed(model, stages, condition)
+        compiling = timed(model, stages, condition).tokens if args.compile else None
         runs = [timed(model, stages, condition) for _ in range(args.repeat)]
         token_seconds = median([run.tokens for run in runs])
         rows.append(
@@ -206,6 +212,7 @@ def measure(name: str, args: argparse.Namespace) -> list[Row]:
                 steps=len(runs[0].steps),
                 seconds=median([run.tokens + run.image for run in runs]) / batch,
                 token_seconds=token_seconds / batch,
+                compile_seconds=None if compiling is None else compiling - token_seconds,
                 tokens_per_second=tokens * batch / token_seconds,
                 step_milliseconds=[
                     1000 * median(list(step)) for step in zip(*(run.steps for run in runs), strict=True)
@@ -251,6 +258,7 @@ def main() -> None:
         print(json.dumps([asdict(row) for row in measure(args.model[0], args)]))
         return
     columns = "batch steps seconds tokens/s peak-MB weight-GB GFLOP x-floor GB/s GFLOP/s late/early same-alone bf16-ids"
+    columns += " compile-s" if args.compile else ""
     print(f"{'model':26}" + "".join(f"{name:>12}" for name in columns.split()))
     rows: list[Row] = []
     outputs = {"--json", str(args.json), "--plot", str(args.plot)}
@@ -270,6 +278,7 @@ def main() -> None:
                 f"{row.peak_megabytes:.0f}", f"{row.weight_gigabytes:.1f}", f"{row.gigaflop:.0f}",
                 f"{row.floor_ratio:.2f}", f"{row.gigabytes_per_second:.1f}", f"{row.gigaflops:.0f}",
                 growth, "-" if row.same_alone is None else f"{row.same_alone:.2%}", changed,
+                *([] if row.compile_seconds is None else [f"{row.compile_seconds:.1f}"]),
             ]  # fmt: skip
             print(f"{row.model:26}" + "".join(f"{n:>12}" for n in numbers), flush=True)
     if args.json:

@@ -10,6 +10,7 @@ from smalti.generators.base import Condition, Generator
 from smalti.hub import model_info
 from smalti.hub.families import config_from_dict, family
 from smalti.hub.registry import Entry
+from smalti.nn.compiled import compile_blocks
 from smalti.nn.linear import pack_linears
 from smalti.pipeline import ImageGenerator
 
@@ -26,7 +27,9 @@ def random_generator(entry: Entry) -> Generator:
     return model
 
 
-def pipeline(name: str, dtype: torch.dtype, device: torch.device, packed: bool) -> ImageGenerator:
+def pipeline(
+    name: str, dtype: torch.dtype, device: torch.device, packed: bool, compiled: bool = False
+) -> ImageGenerator:
     """Generator and tokenizer of an entry, random weights; "code/d16+d8" hands over after 8 of 10 scales."""
     pair = name == "code/d16+d8"
     entry = model_info("var/d16" if pair else name)
@@ -43,6 +46,9 @@ def pipeline(name: str, dtype: torch.dtype, device: torch.device, packed: bool) 
         model.to(dtype)
         if packed and device.type == "cpu":
             pack_linears(model)
+        model.to(device)
+        if compiled:
+            compile_blocks(model)
     parts = [ImageGenerator(generator=m, tokenizer=tokenizer, settings=settings, name=name) for m in made]
     return replace(parts[0], then=parts[1] if pair else None).to(device)
 
