@@ -2,8 +2,8 @@
 
 One compiled function serves all blocks of a model that are alike: their weights are its inputs. Inside it nothing
 depends on how far a generation has come but the sizes of its inputs, which are symbols there: of the key-value cache a
-block gets the part that is in use, as one tensor that grows by the tokens of every step, and writes to its end. So a
-whole generation needs a few compilations (a first step of one place, steps of one token, steps of many, without and
+block gets the part that is in use, which grows by the tokens of every step, and writes to its end in place. So a whole
+generation needs a few compilations (a first step of one place, steps of one token, steps of many, without and
 with null rows), however long it is.
 
 Mode: torch's default, without CUDA graphs (`mode="reduce-overhead"`). A CUDA graph replays fixed addresses and sizes:
@@ -34,16 +34,17 @@ class LayerCache:
     """
 
     def __init__(self, cache: KVCache, layer: int, count: int) -> None:
-        self.values = cache.values[layer, :, :, :, : cache.used + count]  # [2, R, H, used + n, d]
-        # Sizes that are equal by chance, as two rows and two of these, would become one symbol.
-        torch._dynamo.mark_static(self.values, [0, 2, 4])
+        # Two tensors [R, H, used + n, d]: parts of one would be copied to be written and copied back.
+        self.keys, self.values = (t.narrow(2, 0, cache.used + count) for t in cache.values[layer].unbind())
+        for part in (self.keys, self.values):  # sizes equal by chance, as two rows and two heads, would be one symbol
+            torch._dynamo.mark_static(part, [1, 3])
 
     def extend(self, layer: int, k_RHnd: Tensor, v_RHnd: Tensor) -> tuple[Tensor, Tensor]:
         """As `KVCache.extend`, of the one layer there is."""
-        keys, values, count = self.values[0], self.values[1], k_RHnd.shape[2]  # unbind would fix the size
-        keys[:, :, -count:].copy_(k_RHnd)
-        values[:, :, -count:].copy_(v_RHnd)
-        return keys, values
+        count = k_RHnd.shape[2]
+        self.keys[:, :, -count:].copy_(k_RHnd)
+        self.values[:, :, -count:].copy_(v_RHnd)
+        return self.keys, self.values
 
 
 def blocks_of(model: nn.Module) -> Iterator[nn.Module]:

@@ -65,6 +65,8 @@ class PackedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
+        if torch.compiler.is_compiling():
+            return _compiled_multiply(input, self._packed, self.bias, self.out_features)
         return _multiply(input, self._packed, self.bias)
 
     def plain(self) -> nn.Linear:
@@ -98,17 +100,15 @@ def _pack(weight: Tensor) -> Tensor:
 
 
 def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    if torch.compiler.is_compiling():
-        return _compiled_multiply(x, packed, bias)
     return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
 @torch.library.custom_op("smalti::packed_linear", mutates_args=())
-def _compiled_multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+def _compiled_multiply(x: Tensor, packed: Tensor, bias: Tensor | None, out: int) -> Tensor:
     """The same as one step that the compiler does not look into: it would take the weights for ones in rows."""
     return _multiply(x, packed, bias)
 
 
 @_compiled_multiply.register_fake
-def _(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    return x.new_empty(*x.shape[:-1], packed.shape[0])
+def _(x: Tensor, packed: Tensor, bias: Tensor | None, out: int) -> Tensor:
+    return x.new_empty(*x.shape[:-1], out)
