@@ -117,8 +117,11 @@ def test_the_cache_is_written_in_place(compiler: None, mode: Callable[[], Abstra
             compiled.append(run(caches[1], inputs[2]))
     assert torch.allclose(torch.stack(compiled), torch.stack(eager), atol=1e-5)
     assert torch.allclose(caches[1].values, caches[0].values, atol=1e-5)
-    allocated = sum(max(0, event.self_cpu_memory_usage) for event in profile.events() or [])
-    assert 0 < allocated < caches[1].values[0].nbytes / 4
+    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    events = profile.profiler.kineto_results.events()
+    largest = max(event.nbytes() for event in events if event.name() == "[memory]")  # type: ignore[attr-defined]
+    layer = caches[1].values[0].nbytes
+    assert 0 < largest < layer / 100
 
 
 @pytest.mark.parametrize("name", FAMILIES)
