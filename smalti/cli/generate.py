@@ -60,7 +60,7 @@ def generate(
         save_steps: Also write the images after every step, as 0000-step01.png, ...
         text_encoder: Folder of the text encoder, for models asked by text whose encoder is not in the package.
         dtype: Of the generator's weights: float32, bfloat16, float16.
-        compile: Run the generator's blocks through torch.compile: worth it for many images on a GPU.
+        compile: Run the generator's blocks through torch.compile: the same up to rounding, the first images slower.
         device: Where to compute: cpu, cuda, mps.
         json: Print JSON.
     """
