@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from benchmarks.random_models import condition_of, pipeline, random_generator
 from benchmarks.timing import Traffic, measure_rates, peak_megabytes
 from smalti.decoding.loop import Partial, Stage
+from smalti.eval.stopwatch import wait_for
 from smalti.files import write_json
 from smalti.generators.base import Condition, Generator
 from smalti.hub import model_info
@@ -138,8 +139,7 @@ def timed(model: ImageGenerator, stages: Sequence[Stage], condition: Condition) 
 
 
 def _clock(model: ImageGenerator) -> float:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
+    wait_for(model.device)
     return time.perf_counter()
 
 

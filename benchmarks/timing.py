@@ -1,6 +1,5 @@
 """What the benchmarks share: medians, and the rates this machine reaches, measured in the same process."""
 
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from smalti.eval import stopwatch
 from smalti.nn.linear import pack_linears
 
 _BYTES = 400_000_000  # far beyond any cache
@@ -39,9 +39,8 @@ def median_seconds(run: Callable[[], object], repeat: int, warm_up: int = 1) -> 
 
 def peak_megabytes(device: torch.device) -> float:
     """Most memory held so far: of the process, or on the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    on_device = stopwatch.peak_device_megabytes(device)
+    return stopwatch.peak_megabytes() if on_device is None else on_device
 
 
 @torch.inference_mode()

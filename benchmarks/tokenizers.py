@@ -7,7 +7,6 @@ boundary such a quantizer decides, not what a trained model loses.
 
 import argparse
 import json
-import resource
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import median_seconds
+from smalti.eval.stopwatch import peak_megabytes
 from smalti.files import write_json
 from smalti.hub import count_parameters
 from smalti.hub.families import FAMILIES, family
@@ -94,7 +94,7 @@ def measure(entry: Entry, batches: list[int], repeat: int) -> Iterator[Timing]:
             batch=batch,
             encode_seconds=encode / batch,
             decode_seconds=None if decode is None else decode / batch,
-            peak_megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            peak_megabytes=peak_megabytes(),
             bf16_changed=changed,
         )
 

@@ -120,16 +120,17 @@ def _runner(name: str) -> Callable[..., Any]:
 
 def _calling(block: nn.Module, compiled: Callable[..., Any]) -> Callable[..., Any]:
     """What a block's call does."""
-    names = tuple(inspect.signature(block.forward).parameters)
+    signature = inspect.signature(block.forward)
+    first = next(iter(signature.parameters))
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if torch.is_grad_enabled():
             return block._call_impl(*args, **kwargs)
-        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
-        arguments = {name: _plain(value) for name, value in arguments.items()}
+        given = signature.bind(*args, **kwargs).arguments
+        arguments = {name: _plain(value) for name, value in given.items()}
         cache = arguments.get("cache")
         if cache is not None:
-            arguments["cache"] = LayerCache(cache, arguments["layer"], arguments[names[0]].shape[1])
+            arguments["cache"] = LayerCache(cache, arguments["layer"], arguments[first].shape[1])
             arguments["layer"] = 0
         return compiled(block, arguments)
 

@@ -1,6 +1,6 @@
 """The tasks of a run that draw their own images: detail and text, kept part by part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,60 +41,41 @@ def generated_tasks(
         "seed": settings.seed,
         "smalti": smalti.__version__,
     }
+
+    def run(
+        name: str, task: Callable[..., TaskResult], parts: Sequence[str], more: dict[str, Any], **options: Any
+    ) -> None:
+        kept = PartStore(work.with_name(f"{work.name}-{name}"), plan | more, parts)
+        with stage(f"{tokenizer.name}: {name}", len(parts)) as advance:
+            result = task(
+                reconstruct, side, quick=suite.quick, seed=settings.seed, parts=tuple(parts),
+                on_part=lambda _: advance(), keep=kept.part, **options,
+            )  # fmt: skip
+        found[name] = result.to_dict()
+        found["pictures"] += write_charts(out, key, name, result.pictures)
+
     found: dict[str, Any] = {"pictures": []}
-    tasks: dict[str, Callable[..., TaskResult]] = {}
     if suite.detail:
-        tasks["detail"] = _detail
+        from smalti.eval.tasks.detail import PARTS, detail
+
+        stride = _stride(tokenizer, side)
+        run("detail", detail, tuple(PARTS), {"stride": stride}, stride=stride)
     if suite.text:
-        tasks["text"] = _text
-    for task, run in tasks.items():
-        result = run(tokenizer, side, suite, settings, reconstruct, work.with_name(f"{work.name}-{task}"), plan)
-        found[task] = result.to_dict()
-        found["pictures"] += write_charts(out, key, task, result.pictures)
+        from smalti.eval.tasks.text import PARTS as TEXT_PARTS
+        from smalti.eval.tasks.text import text
+
+        chosen = {"engine": settings.engine}
+        run("text", text, tuple(TEXT_PARTS), chosen | _read_with(settings), **chosen, fonts=settings.fonts or None)
     return found
 
 
-def _detail(
-    tokenizer: Tokenizer,
-    side: int,
-    suite: Suite,
-    settings: "Settings",
-    reconstruct: Reconstruct,
-    work: Path,
-    plan: dict[str, Any],
-) -> TaskResult:
-    from smalti.eval.tasks.detail import PARTS, detail
-
-    stride = _stride(tokenizer, side)
-    kept = PartStore(work, plan | {"stride": stride}, tuple(PARTS))
-    with stage(f"{tokenizer.name}: detail", len(PARTS)) as advance:
-        return detail(
-            reconstruct, side, stride=stride, quick=suite.quick, seed=settings.seed,
-            parts=tuple(PARTS), on_part=lambda _: advance(), keep=kept.part,
-        )  # fmt: skip
-
-
-def _text(
-    tokenizer: Tokenizer,
-    side: int,
-    suite: Suite,
-    settings: "Settings",
-    reconstruct: Reconstruct,
-    work: Path,
-    plan: dict[str, Any],
-) -> TaskResult:
-    from smalti.eval.tasks.text import PARTS, text
+def _read_with(settings: "Settings") -> dict[str, Any]:
+    """The reader and the fonts of the text task by their files: what is read with others is another result."""
     from smalti.eval.tasks.text_parts.setup import open_reader
     from smalti.eval.text.instruments import instruments
     from smalti.eval.text.scripts import NAMES, check_fonts
 
-    read_with = instruments(open_reader(settings.engine)[0], check_fonts(settings.fonts), NAMES)
-    kept = PartStore(work, plan | {"engine": settings.engine} | read_with, tuple(PARTS))
-    with stage(f"{tokenizer.name}: text", len(PARTS)) as advance:
-        return text(
-            reconstruct, side, quick=suite.quick, seed=settings.seed, engine=settings.engine,
-            fonts=settings.fonts or None, parts=tuple(PARTS), on_part=lambda _: advance(), keep=kept.part,
-        )  # fmt: skip
+    return instruments(open_reader(settings.engine)[0], check_fonts(settings.fonts), NAMES)
 
 
 def _stride(tokenizer: Tokenizer, side: int) -> int | None:
