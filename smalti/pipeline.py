@@ -310,6 +310,7 @@ class ImageGenerator:
         """Images with the masked places painted anew under a class or text.
 
         `images` [B, 3, H, W] in [0, 1] of a size the tokenizer takes; `mask` bool [H, W] or [B, H, W], True = paint.
+        Kept tokens that code what coarser ones left over are fitted to the coarser ones that are drawn.
         `n` versions of every image. `paste` puts the original pixels back where the mask is False. `options` as for
         `generate`, with one class or text for all images or one each. Errors: ValueError for a mask of another shape,
         or tokens that do not lie on a grid.
@@ -321,14 +322,14 @@ class ImageGenerator:
         tokens = self.tokenizer.encode(images)
         if mask.shape[-2:] != images.shape[-2:]:
             raise ValueError(f"the mask is {list(mask.shape[-2:])} pixels, the image {list(images.shape[-2:])}")
-        known = Known.from_mask(tokens, ~mask)
+        known = replace(Known.from_mask(tokens, ~mask), aim=self.tokenizer.aim(images))
         for kind in ("classes", "text"):
             if options.get(kind) is not None and len(options[kind]) == 1:
                 options[kind] = options[kind] * len(images)
         if options.get("classes") is None and options.get("text") is None:
             options["classes"] = [None] * len(images)
         rows = torch.arange(len(images)).repeat_interleave(n)
-        made = self.generate(n=n, known=Known(values=known.values[rows], keep=known.keep[rows]), **options)
+        made = self.generate(n=n, known=known[rows], **options)
         if not paste:
             return made
         paint = mask.expand(len(images), *mask.shape[-2:])[rows, None].to(made.images.device)

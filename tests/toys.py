@@ -88,6 +88,9 @@ class TwoScaleFeedback:
         self.steps = steps
         return self._history
 
+    def renew(self, ids: Tensor, aim: Tensor | None) -> Tensor:
+        return ids
+
     def history(self) -> Tensor | None:
         return self._history
 

@@ -3,6 +3,7 @@
 Shape suffixes: B batch, L tokens, n positions of a step, H W pixels or cells.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smalti.decoding.schedules import Schedule
+from smalti.tokenizers.base import Feedback
 from smalti.tokens import PAD, Choice, TokenLayout, Tokens
 
 
@@ -21,6 +23,9 @@ class Known:
     """Of the whole sequence: ids int64 [B, L], or latents float [B, L, C]."""
     keep: Tensor
     """bool [B, L]: True where the given token stays."""
+    aim: Tensor | None = None
+    """What `Tokenizer.aim` gives for the images [B, ...] that the tokens come from: then tokens that code what earlier
+    ones left over are fitted to the earlier ones that are drawn (`Feedback.renew`)."""
 
     def __post_init__(self) -> None:
         if self.values.shape[:2] != self.keep.shape or self.keep.dtype != torch.bool:
@@ -31,13 +36,17 @@ class Known:
         if self.values.ndim == 2 and (self.values[self.keep] < 0).any():
             raise ValueError("a kept token has no id: known tokens must cover every position of the keep mask")
 
-    def __getitem__(self, rows: slice) -> "Known":
+    def __getitem__(self, rows: slice | Tensor) -> "Known":
         """The known tokens of some images."""
-        return Known(values=self.values[rows], keep=self.keep[rows])
+        return self._each(lambda x: x[rows])
 
     def to(self, device: torch.device | str) -> "Known":
         """The same tokens on another device."""
-        return Known(values=self.values.to(device), keep=self.keep.to(device))
+        return self._each(lambda x: x.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Known":
+        aim = change(self.aim) if self.aim is not None else None
+        return Known(values=change(self.values), keep=change(self.keep), aim=aim)
 
     def check(self, layout: TokenLayout, batch: int) -> None:
         """A ValueError if these are not tokens of a layout for a batch of images."""
@@ -67,9 +76,9 @@ class Known:
         kept_L = self.keep.all(dim=0).cpu()
         return [step.positions is not None and bool(kept_L[step.positions].all()) for step in schedule]
 
-    def override(self, choice: Choice, positions: Tensor) -> Choice:
-        """The choice at positions int64 [n] with the known tokens in place."""
-        known_Bn, keep_Bn = self.values[:, positions], self.keep[:, positions]
+    def override(self, choice: Choice, positions: Tensor, feedback: Feedback) -> Choice:
+        """The choice of the next step, at positions int64 [n], with the known tokens in place."""
+        known_Bn, keep_Bn = feedback.renew(self.values[:, positions], self.aim), self.keep[:, positions]
         if choice.latents is not None:
             return replace(choice, latents=torch.where(keep_Bn[..., None], known_Bn, choice.latents))
         assert choice.ids is not None

@@ -73,7 +73,8 @@ def decode(
     reported = 0
     for stage in stages:
         for partial in _run(stage, condition, feedback, noise, known, reported):
-            known, reported = Known(values=partial.values, keep=partial.decided), partial.count
+            aim = known.aim if known is not None else None
+            known, reported = Known(values=partial.values, keep=partial.decided, aim=aim), partial.count
             yield partial
 
 
@@ -109,8 +110,8 @@ def _run(
                 choice = sequence.given(i)
             else:
                 choice = prediction.draw(stage.guidance, stage.sampling, noise, step=i, steps=steps)
-            if known is not None and schedule[i].positions is not None and not forced[i]:
-                choice = known.override(choice, sequence.positions(i))
+            if known is not None and schedule[i].positions is not None:
+                choice = known.override(choice, sequence.positions(i), feedback)
             model.accept(state, choice)
             sequence.place(i, choice)
         yield sequence.partial(i, choice)

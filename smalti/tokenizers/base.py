@@ -55,6 +55,14 @@ class Feedback(Protocol):
         """
         ...
 
+    def renew(self, ids: Tensor, aim: Tensor | None) -> Tensor:
+        """The known tokens `ids` [B, n] of the next step, or those that now come nearest to `aim`.
+
+        Codes of what earlier steps left over fit only those earlier steps; where other tokens stand there now, they
+        are chosen anew. `aim` is what `Tokenizer.aim` gave for the image they come from, None if it is not known.
+        """
+        ...
+
     def history(self) -> Tensor | None:
         """Every input returned so far, [B, n, C]: what a second model needs to go on."""
         ...
@@ -77,6 +85,10 @@ class NoFeedback:
     def push_prefix(self, ids: Tensor, steps: int) -> None:
         """Counts the steps."""
         self.steps = steps
+
+    def renew(self, ids: Tensor, aim: Tensor | None) -> Tensor:
+        """The same tokens."""
+        return ids
 
     def history(self) -> None:
         """Nothing."""
@@ -245,6 +257,10 @@ class Tokenizer(nn.Module, ABC):
         filled = torch.cat([values, first.expand(-1, length - width, *first.shape[2:])], dim=1)
         kind = "ids" if tokens.ids is not None else "latents"
         return self.decode(replace(tokens, **{kind: filled}, lengths=torch.full((len(tokens),), length)))
+
+    def aim(self, images: Tensor) -> Tensor | None:
+        """What `Feedback.renew` fits known tokens of images [B, 3, H, W] to; None where every token stands alone."""
+        return None
 
     def feedback(self, batch: int) -> Feedback:
         """A fresh feedback for generating `batch` images."""

@@ -52,6 +52,10 @@ class SemanticFeedback:
             self.push(self.steps, Choice(latents=ids[:, self.steps : steps]))
         return self.history()
 
+    def renew(self, ids: Tensor, aim: Tensor | None) -> Tensor:
+        """The same latents: none depends on another."""
+        return ids
+
     def history(self) -> Tensor | None:
         """Semantic features of all tokens so far, [B, steps, D]."""
         return self._features[:, : self.steps] if self.steps else None

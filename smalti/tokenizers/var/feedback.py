@@ -45,6 +45,12 @@ class MultiScaleFeedback:
             self.push(k, Choice(ids=ids[:, starts[k] : starts[k + 1]]))
         return self.history()
 
+    def renew(self, ids: Tensor, aim: Tensor | None) -> Tensor:
+        """Codes [B, n] of what is left of the features `aim` [B, C, h, w] at this scale; without them the same ids."""
+        if aim is None:
+            return ids
+        return self.quantizer.match(self.quantizer.shrink(aim - self.f_hat, self.steps))
+
     def history(self) -> Tensor | None:
         """Inputs of scales 1..steps, [B, n, C]."""
         return torch.cat(self._inputs, dim=1) if self._inputs else None

@@ -6,7 +6,7 @@ Shape suffixes: B batch, C channels, H W pixels, h w latent grid, L tokens.
 from typing import Any
 
 from torch import Generator as RandomGenerator
-from torch import Tensor, channels_last, nn
+from torch import Tensor, channels_last, inference_mode, nn
 from torch import cat as concatenate
 
 from smalti.nn.autoencoder import Decoder, Encoder
@@ -64,6 +64,11 @@ class VARTokenizer(Tokenizer):
         self._check_side(size)
         assert tokens.ids is not None
         return self.decode_latents(self.quantizer.sum_of(tokens.ids, tokens.lengths))
+
+    def aim(self, images: Tensor) -> Tensor:
+        """The features [B, C, h, w]: a map codes what the maps before it left of them."""
+        with inference_mode():
+            return self.features(images.to(self.device))
 
     def feedback(self, batch: int) -> MultiScaleFeedback:
         """The running sum of maps that VAR is fed from."""
