@@ -139,7 +139,7 @@ class Recipe:
     setting: str = ""
     """Which of the recipe's settings this is."""
     start: str = ""
-    """Recipe whose export a tokenizer starts from; empty = from scratch."""
+    """Recipe whose export the model starts from; empty = from scratch."""
     tokenizer: str = ""
     """Recipe whose export a generator is trained on."""
     teacher: str = ""

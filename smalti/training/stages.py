@@ -179,6 +179,10 @@ def _generator(recipe: Recipe, place: Place, accelerator: Accelerator, encoder: 
     config = replace(recipe.config, classes=len(tokens.classes))
     recipe = replace(recipe, config=config, source={**recipe.source, "model": asdict(config)})
     model = recipe.parts.family.model_class(config).to(device)
+    if recipe.start:
+        first = load(place.model_of(recipe.start), tokenizer=tokenizer, device=device, packed=False)
+        assert isinstance(first, ImageGenerator), f"{recipe.start} is no generator"
+        model.load_state_dict(first.generator.state_dict())
     drafter = None
     if recipe.teacher:
         drafter = load(place.model_of(recipe.teacher), tokenizer=tokenizer, device=device)

@@ -25,6 +25,7 @@ from smalti.eval.npz import (
     write_samples,
     write_statistics,
 )
+from smalti.eval.report.eval_page import page
 from smalti.eval.run.chunks import Chunk, ChunkStore
 from smalti.eval.run.evaluate import Settings
 from smalti.eval.run.generation import evaluate_generation
@@ -34,7 +35,7 @@ from smalti.eval.run.set_scores import KERNEL, Collected, collect, distances
 from smalti.eval.run.sources import folder
 from smalti.eval.run.tables import blocks
 from smalti.hub import load
-from smalti.images import to_uint8, write_image
+from smalti.images import read_images, to_uint8, write_image
 from smalti.pipeline import ImageGenerator
 
 PLAIN = Settings(chunk=2, networks=False)
@@ -133,7 +134,18 @@ def test_a_set_against_itself(whole: EvalResult) -> None:
     assert "at least 2049 images" in reasons["fid"] and "at least 2024" in reasons["sfid"]
     assert "at least 10 images" in reasons["inception_score"] and "no classes" in reasons["class_accuracy"]
     assert whole.settings["networks"]["inception"]["published"] is False
-    assert blocks(whole)[0][1][2:4] == ["KID", "precision"]
+    assert blocks(whole)[0][1][1:3] == ["KID", "precision"]
+
+
+def test_the_page_shows_samples_beside_their_nearest_reference_images(whole: EvalResult, pictures: Path) -> None:
+    """Of a set against itself: every sample stands beside itself, at distance 0, the next one differs."""
+    row, out = whole.rows[0], pictures.parent / "whole0"
+    shown = [p for p in row.tasks["pictures"] if p["task"] == "neighbors"]
+    assert len(shown) == 6 and row.tasks["neighbors"]["samples"] < 1e-2 < row.tasks["neighbors"]["reference"]
+    for picture in shown:
+        sample, first, second, _ = read_images(out / picture["file"])[0].unfold(-1, 48, 50).unbind(2)
+        assert torch.equal(sample, first) and not torch.equal(sample, second)
+    assert page(whole, out).count("<img") == 7
 
 
 def test_a_killed_run_over_an_npz_gives_the_numbers_of_the_folder(

@@ -79,6 +79,23 @@ def test_stage_leaves_logs_sheets_and_export(trained, name):
     assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float16}
 
 
+@pytest.mark.parametrize("name", ["mini-var", "mini-var-gen"])
+def test_training_starts_from_an_export(trained, tmp_path, bank_file, name, monkeypatch_module):
+    """A step of size zero leaves the export's weights."""
+    still = (
+        "training.steps=1",
+        "training.learning_rate=0",
+        "training.muon_learning_rate=0",
+        "objective.revive_every=0",
+    )
+    recipe = replace(tiny(name, *(still if name == "mini-var" else still[:3])), start=name)
+    models = {stage: trained / stage / "model" for stage in STAGES}
+    again = train_stage(recipe, place_in(tmp_path, bank_file, models=models), WordEncoder())
+    before, after = (read_tensors(folder / "model.safetensors")[0] for folder in (trained / name / "model", again))
+    same = [key for key in before if torch.allclose(before[key], after[key], rtol=0, atol=1e-3)]
+    assert set(before) - set(same) <= {"quantizer.usage", "usage"} and set(before) == set(after)
+
+
 def test_exports_generate(trained, monkeypatch_module):
     tokenizer = smalti.load(trained / read_yaml("mini-var-gen")["tokenizer"] / "model")
     generator = smalti.load(trained / "mini-var-gen" / "model", tokenizer=tokenizer)

@@ -48,7 +48,7 @@ def page(result: EvalResult, folder: Path) -> str:
     """The whole HTML document; `folder` holds the pictures."""
     body = [_header(result), "<main>"]
     for title, header, rows in blocks(result):
-        extra = {"reconstruction": rate_plots, "detail": _details, "text": _texts}.get(title)
+        extra = {"reconstruction": rate_plots, "detail": _details, "text": _texts, "generation": _samples}.get(title)
         shown = extra(result, folder) if extra else ""
         body.append(
             section(
@@ -157,6 +157,31 @@ def _instruments(row: Row) -> Iterator[tuple[str, str]]:
         yield f"font, {script}", f"{font['family']} {font['style']}, {font['file']}, sha256 {font['sha256'][:16]}"
 
 
+def _samples(result: EvalResult, folder: Path) -> str:
+    """A sheet of every row's samples, and some of them beside their nearest reference images."""
+    found = []
+    for row in result.rows:
+        pictures = [p for p in row.tasks.get("pictures", []) if (folder / p["file"]).is_file()]
+        found += [
+            f"<h3>{escape(row.subject)}: {escape(p['title'])}</h3>"
+            + figure(read_images(folder / p["file"])[0], p["title"])
+            for p in pictures
+            if p["task"] == "samples"
+        ]
+        beside = [p for p in pictures if p["task"] == "neighbors"]
+        if beside:
+            near = row.tasks["neighbors"]
+            lead = (
+                "Each sample and the reference images nearest to it in Inception's pooled features, with the distance "
+                "of the first; the last ones are the samples that come closest of all. Median over all samples "
+                f"{near['samples']:.1f}; from a reference image to its nearest other {near['reference']:.1f}."
+            )
+            figures = "".join(figure(read_images(folder / p["file"])[0], p["title"], (p["title"],)) for p in beside)
+            found.append(f'<h3>Nearest reference images</h3><p class="lead">{escape(lead)}</p>')
+            found.append(f'<div class="charts">{figures}</div>')
+    return "".join(found)
+
+
 def _pictures(result: EvalResult, folder: Path, task: str) -> str:
     groups = []
     for row in result.rows:
@@ -189,8 +214,8 @@ def _speed(result: EvalResult) -> str:
 
 def _provenance(result: EvalResult) -> str:
     pairs = list(_facts(result))
-    skipped = [[", ".join(names), reason] for reason, names in reasons(result.skipped).items()][:200]
-    left_out = table(["not measured", "why"], skipped, texts=2) if skipped else ""
+    skipped = [(", ".join(names), reason) for reason, names in reasons(result.skipped).items()][:200]
+    left_out = f"<h3>Not measured</h3>{facts(skipped)}" if skipped else ""
     return section("provenance", "Provenance", "What these numbers depend on.", facts(pairs), left_out)
 
 
@@ -204,7 +229,7 @@ def _facts(result: EvalResult) -> Iterator[tuple[str, str]]:
         if "latents" in subject.protocol:
             yield subject.subject, subject.protocol["latents"]
         elif subject.facts:
-            yield subject.subject, "; ".join(f"{k} {v}" for k, v in subject.facts.items())
+            yield subject.subject, "; ".join(f"{k} {_plain(v)}" for k, v in subject.facts.items() if v is not None)
     for name, file in result.settings.get("networks", {}).items():
         yield name, f"sha256 {str(file.get('sha256', ''))[:16]}, published: {file.get('published')}"
     for subject, curves in result.budget_curves.items():
@@ -213,6 +238,12 @@ def _facts(result: EvalResult) -> Iterator[tuple[str, str]]:
     yield "seed", str(result.settings["seed"])
     yield "environment", f"{result.environment['device']}, torch {result.environment['packages']['torch']}"
     yield "reading of images", "no language model reads the images: VTBench's comparison by one is not reproduced"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items() if v is not None) + ")"
+    return str(value)
 
 
 def _first_rows(rows: Sequence[Row]) -> list[Row]:

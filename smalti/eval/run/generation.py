@@ -1,5 +1,7 @@
 """Generation: samples of a generator, or given ones, against a reference set."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from smalti.eval.run.image_sets import FolderSet, ImageSet
 from smalti.eval.run.result import EvalResult, Row, Skip, Value, write_csv, write_result
 from smalti.eval.run.samples import make_samples, sample_facts
 from smalti.eval.run.set_features import Classifier, ReadSet, SetNetworks, gathered, run_set, set_networks
+from smalti.eval.run.set_pictures import Shown, write_neighbors, write_sheet
 from smalti.eval.run.set_reference import Reference, images_at, open_reference
 from smalti.eval.run.set_scores import KERNEL, Collected, accuracy, collect, distances, score_of_logits
 from smalti.eval.run.sources import fingerprint
@@ -70,7 +73,8 @@ def evaluate_generation(
     else:
         assert samples is not None
         fake, facts = images_at(samples, n), {}
-    return _scored(fake, against, protocol, networks, skipped, out, settings, facts)
+    classes = model.classes if model is not None else ()
+    return _scored(fake, against, protocol, networks, skipped, out, settings, facts, classes)
 
 
 # ---- parts-----------------------------------------------------------------------------------------------------------
@@ -100,24 +104,30 @@ def _scored(
     out: Path,
     settings: "Settings",
     facts: dict[str, Any],
+    classes: Sequence[str],
 ) -> EvalResult:
     store, count = run_set(fake, "samples", protocol, networks, out, settings)
     read = gathered(store, count)
     if not read.names:
         raise ValueError(f"none of the {len(fake)} samples could be read; the first: {read.skipped[0].reason}")
     ours = collect(store.all(count))
-    summary, more, digest, sizes = _against(ours, against, protocol, networks, out, settings)
-    skipped = [*skipped, *(s for s in more if s.what not in {known.what for known in skipped}), *read.skipped]
+    real = _against(ours, against, protocol, networks, out, settings)
+    summary, known = real.values, {s.what for s in skipped}
+    skipped = [*skipped, *(s for s in real.skipped if s.what not in known), *read.skipped]
     if ours.logits_NC is not None:
         try:
             summary["inception_score"] = score_of_logits(ours.logits_NC, adm=protocol.name == "adm-rfid")
         except ValueError as error:
             skipped.append(Skip(what="inception_score", reason=str(error)))
     tasks, columns = _classes(ours, read, networks, summary, skipped, settings.seed)
-    stamp = Stamp.of(protocol, n=len(read.names), reference_sha256=digest).to_dict()
-    remarks = [r for r in (meets(protocol, len(read.names)), _stretched(read.sizes, sizes)) if r]
+    stamp = Stamp.of(protocol, n=len(read.names), reference_sha256=real.digest).to_dict()
+    remarks = [r for r in (meets(protocol, len(read.names)), _stretched(read.sizes, real.read.sizes)) if r]
+    subject = facts.get("generator", fake.name)
+    tasks |= _pictures(
+        subject, Shown(images=fake, read=read, features_ND=ours.kept_ND), real.shown, out, settings, classes
+    )
     row = Row(
-        subject=facts.get("generator", fake.name),
+        subject=subject,
         kind="samples",
         protocol=stamp | ({"remark": "; ".join(remarks)} if remarks else {}),
         summary=summary,
@@ -153,6 +163,19 @@ def _written(
     return result
 
 
+@dataclass(kw_only=True, eq=False)
+class _Compared:
+    """What the reference says of the samples."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    skipped: list[Skip] = field(default_factory=list)
+    """Metrics left out, and images that could not be read."""
+    digest: str | None = None
+    read: ReadSet = field(default_factory=ReadSet)
+    shown: Shown | None = None
+    """The images, where there are any and their features are known."""
+
+
 def _against(
     ours: Collected,
     against: Reference | None,
@@ -160,11 +183,10 @@ def _against(
     networks: SetNetworks,
     out: Path,
     settings: "Settings",
-) -> tuple[dict[str, Value], list[Skip], str | None, set[tuple[int, int]]]:
-    """Distances to the reference; metrics left out and unreadable images; digest of the reference; its image sizes."""
+) -> _Compared:
     if against is None:
         reason = "no reference: give --reference with real images, or an .npz of statistics"
-        return {}, [Skip(what=name, reason=reason) for name in ("fid", "sfid", *KERNEL)], None, set()
+        return _Compared(skipped=[Skip(what=name, reason=reason) for name in ("fid", "sfid", *KERNEL)])
     theirs, read = None, ReadSet()
     if against.images is not None:
         store, count = run_set(against.images, "reference", protocol, networks, out, settings)
@@ -173,11 +195,26 @@ def _against(
             raise ValueError(f"no image of the reference {against.name} could be read: {read.skipped[0].reason}")
     digest = against.digest or fingerprint(read.digests)
     if networks.inception is None:
-        return {}, read.skipped, digest, read.sizes
+        return _Compared(skipped=read.skipped, digest=digest, read=read)
     values, skipped = distances(ours, theirs, against.published, force_fid=settings.force_fid)
     if theirs is not None and against.published is None and theirs.pool.n > len(theirs.pool.total_D):
         write_statistics(out / "reference.npz", theirs.pool.statistics(), theirs.spatial.statistics())
-    return values, [*skipped, *read.skipped], digest, read.sizes
+    shown = None
+    if theirs is not None and against.images is not None:
+        shown = Shown(images=against.images, read=read, features_ND=theirs.kept_ND)
+    return _Compared(values=values, skipped=[*skipped, *read.skipped], digest=digest, read=read, shown=shown)
+
+
+def _pictures(
+    subject: str, samples: Shown, reference: Shown | None, out: Path, settings: "Settings", classes: Sequence[str]
+) -> dict[str, Any]:
+    """What the page shows, as tasks of the row: a sheet, and neighbors of some samples in the reference."""
+    found: dict[str, Any] = {"pictures": write_sheet(out, subject, samples, settings.chunk)}
+    if reference is not None:
+        pictures, distances = write_neighbors(out, subject, samples, reference, settings.chunk, classes)
+        found["pictures"] += pictures
+        found["neighbors"] = distances
+    return found
 
 
 def _classes(

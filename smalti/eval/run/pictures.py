@@ -18,7 +18,7 @@ GAP = 2
 
 def write_charts(out: Path, key: str, task: str, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
     """Writes charts of a task; what the result keeps of them."""
-    return [_write(out, key, task, p.name, p.title, [p.original, p.reconstruction]) for p in pictures]
+    return [write_parts(out, key, task, p.name, p.title, [p.original, p.reconstruction]) for p in pictures]
 
 
 def write_extremes(
@@ -38,13 +38,19 @@ def write_extremes(
         back = reconstruct(original)
         error = (10 * (back - original).abs()).clamp(0, 1)
         title = f"{word}: {names[i]}, {float(psnr_N[i]):.1f} dB"
-        found.append(_write(out, key, "images", word, title, [original[0], back[0], error[0]]))
+        found.append(write_parts(out, key, "images", word, title, [original[0], back[0], error[0]]))
     return found
 
 
-def _write(out: Path, key: str, task: str, name: str, title: str, parts: Sequence[Tensor]) -> dict[str, Any]:
+def write_parts(out: Path, key: str, task: str, name: str, title: str, parts: Sequence[Tensor]) -> dict[str, Any]:
+    """One picture of parts [3, H, W] side by side; what the result keeps of it."""
     slug = re.sub(r"[^\w.-]+", "-", f"{key}-{task}-{name}")
-    gap = torch.ones(3, parts[0].shape[-2], GAP)
-    joined = torch.cat([p for part in parts for p in (part.cpu(), gap)][:-1], dim=-1)
-    path = write_image(joined, out / FOLDER / f"{slug}.png")
+    path = write_image(joined([p.cpu() for p in parts]), out / FOLDER / f"{slug}.png")
     return {"task": task, "title": title, "file": f"{FOLDER}/{path.name}"}
+
+
+def joined(parts: Sequence[Tensor], dim: int = -1) -> Tensor:
+    """Images [3, H, W] side by side (-1) or below each other (-2), with white gaps."""
+    shape = list(parts[0].shape)
+    shape[dim] = GAP
+    return torch.cat([p for part in parts for p in (part, torch.ones(shape))][:-1], dim=dim)

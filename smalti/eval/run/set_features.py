@@ -54,6 +54,8 @@ class ReadSet:
     digests: list[str] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)
+    counts: list[int] = field(default_factory=list)
+    """Number of images read of every chunk."""
 
 
 def set_networks(
@@ -164,6 +166,7 @@ def gathered(store: ChunkStore, count: int) -> ReadSet:
     read = ReadSet()
     for chunk in store.all(count):
         read.names += chunk.facts["names"]
+        read.counts.append(len(chunk.facts["names"]))
         read.labels += chunk.facts["labels"]
         read.digests += chunk.facts["digests"]
         read.skipped += [Skip(**s) for s in chunk.facts["skipped"]]

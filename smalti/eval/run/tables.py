@@ -56,14 +56,16 @@ def cell(value: Value | None, digits: str) -> str:
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: name, tokens, then every metric that was measured."""
+    """Header and cells: name, tokens where they are counted, then every metric that was measured."""
     names = columns_of(rows)
-    header = ["", "tokens", *(heading for heading, _ in names.values()), "N"]
+    counted = any(row.budget is not None for row in rows)
+    header = ["", *(["tokens"] if counted else []), *(heading for heading, _ in names.values()), "N"]
     body = []
     for row in rows:
         n = max((v.n for v in row.summary.values()), default=0)
         cells = [cell(row.summary.get(name), digits) for name, (_, digits) in names.items()]
-        body.append([row.subject, "-" if row.budget is None else str(row.budget), *cells, str(n)])
+        tokens = ["-" if row.budget is None else str(row.budget)] if counted else []
+        body.append([row.subject, *tokens, *cells, str(n)])
     return header, body
 
 
