@@ -1,6 +1,7 @@
 """Recipes: YAML files that say what is trained on what, with several settings of the same model.
 
-A setting (`cpu`, `gpu`) may change how long and how is trained, and never the model.
+A setting (`cpu`, `gpu`) may change how long and how is trained, and never the model. For what a recipe does not say
+itself, its `base` holds, if it names one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -188,7 +189,10 @@ def shipped() -> list[str]:
 
 
 def read_yaml(name: str) -> dict[str, Any]:
-    """The plain data of a shipped recipe or of a YAML file. Errors: FileNotFoundError with the shipped names."""
+    """The plain data of a shipped recipe or of a YAML file; what it does not say is that of its `base`, if it has one.
+
+    Errors: FileNotFoundError with the shipped names.
+    """
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / f"{name}.yaml"
     if not path.is_file():
         raise FileNotFoundError(
@@ -197,7 +201,16 @@ def read_yaml(name: str) -> dict[str, Any]:
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(data, dict):
         raise ValueError(f"{path} is no recipe: it must be a mapping")
-    return data
+    base = data.pop("base", None)
+    return _over(read_yaml(base), data) if base else data
+
+
+def _over(base: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` laid over `base`, mapping by mapping."""
+    laid = {
+        k: _over(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in data.items()
+    }
+    return {**base, **laid}
 
 
 def stages_of(name: str) -> list[str]:

@@ -66,6 +66,17 @@ def test_settings_share_the_model(name):
     assert cpu.config == gpu.config
 
 
+def test_a_recipe_says_only_what_its_base_does_not(tmp_path):
+    """Mappings are laid over each other, lists and values replaced; a file may have a shipped base."""
+    (tmp_path / "mine.yaml").write_text(
+        "base: mini-var\nname: mine\nmodel: {vocab: 64, sides: [1, 8]}\nobjective: {l1: 3}"
+    )
+    mine, base = (load_recipe(name, "gpu") for name in (str(tmp_path / "mine.yaml"), "mini-var"))
+    assert (mine.name, mine.config.vocab, mine.config.sides, mine.objective.l1) == ("mine", 64, (1, 8), 3)
+    assert mine.config == replace(base.config, vocab=64, sides=(1, 8))
+    assert (mine.objective, mine.training) == (replace(base.objective, l1=3), base.training)
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_leaves_logs_sheets_and_export(trained, name):
     folder = trained / name
