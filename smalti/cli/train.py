@@ -22,7 +22,7 @@ def train(
     cpu: bool = False,
     resume: bool = False,
 ) -> None:
-    """Train a model by its recipe: mini-var, mini-var-gen, mini-var-refiner, ..., or minis for all in a row.
+    """Train a model by its recipe: mini-var, mini-var-gen, mini-var-refiner, or minis for all in a row.
 
     The same as `python -m smalti.training`, which also runs where only torch and the source are at hand.
 
