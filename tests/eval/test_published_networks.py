@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from smalti.data.sample_images import samples
+from smalti.eval.classification import EfficientNetLite0
 from smalti.eval.distances import frechet_distance
 from smalti.eval.inception import Inception, features
 from smalti.eval.kernel_distance import kid
@@ -69,6 +70,16 @@ def test_lpips_of_the_authors_example() -> None:
         network = Lpips(load(f"lpips-{backbone}").state, backbone)  # type: ignore[arg-type]
         found = float(network(reference, p0)), float(network(reference, p1))
         assert found == pytest.approx(expected, abs=5e-4)
+
+
+def test_the_classifier_names_what_photographs_show() -> None:
+    """EfficientNet-lite0, the five likeliest of ImageNet's classes: 281 tabby, 967 espresso, 970 alp."""
+    network = EfficientNetLite0(load("efficientnet-lite0").state)
+    shown = {"face of a tabby cat": 281, "cup of coffee on a wooden table": 967, "path in the Picos de Europa": 970}
+    photographs = {sample.title: sample.path for sample in samples("photo")}
+    for title, number in shown.items():
+        with torch.inference_mode():
+            assert number in network(read_images(photographs[title], size=256))[0].topk(5).indices
 
 
 @pytest.mark.timeout(4 * 3600)
