@@ -35,7 +35,7 @@ def inpaint(
     device: str = "cpu",
     json: bool = False,
 ) -> None:
-    """Part of an image painted anew under a class or text; the tokens of the rest are kept.
+    """Part of an image painted anew under a class or text; the rest is kept, as near as tokens can.
 
     Args:
         name: Generator: model name, file or folder; its tokens must lie on maps.

@@ -8,7 +8,7 @@ from smalti.decoding.known import Known, keep_of
 from smalti.decoding.loop import Stage, decode
 from smalti.decoding.noise import Noise
 from smalti.generators.base import Condition
-from smalti.tokens import TokenLayout, Tokens
+from smalti.tokens import Choice, TokenLayout, Tokens
 from tests.tiny.var import tiny_var_generator, tiny_var_tokenizer
 
 LAYOUT = TokenLayout.scales((1, 2, 4), vocab=32)
@@ -53,13 +53,18 @@ def test_in_painting_fits_the_kept_tokens_to_the_drawn_ones_before_them() -> Non
     assert torch.equal(fitted.tokens.ids[:, :1], known.values[:, :1])
 
 
-def test_in_painting_nothing_gives_the_tokens_of_the_image() -> None:
-    """Nothing drawn stands before a kept token, so each stays what it was."""
-    model = smalti.load("mini/var-gen")
+def test_known_tokens_behind_their_own_are_renewed_to_themselves() -> None:
+    """Behind the maps they were made for, every map's codes are those of the image; behind others, not all are."""
+    tokenizer = smalti.load("mini/var")
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    paint = torch.zeros(64, 64, dtype=torch.bool)
-    paint[:2, :2] = True  # less than half a token
-    assert torch.equal(model.inpaint(images, paint).tokens.ids, model.tokenizer.encode(images).ids)
+    tokens, aim = tokenizer.encode(images), tokenizer.aim(images)
+    own, other = tokenizer.feedback(2), tokenizer.feedback(2)
+    for k in range(len(tokens.layout.segments)):
+        ids = tokens.segment(k).flatten(1)
+        assert torch.equal(own.renew(torch.zeros_like(ids), aim), ids)
+        assert k == 0 or not torch.equal(other.renew(ids, aim), ids)
+        own.push(k, Choice(ids=ids))
+        other.push(k, Choice(ids=torch.zeros_like(ids)))
 
 
 def test_soft_decoding_keeps_known_tokens_exactly() -> None:

@@ -1,6 +1,6 @@
 """Pictures of generated images for the page: a sheet of them, and some beside the reference images nearest to them.
 
-Shape suffixes: N samples, M reference images, D features, H W pixels.
+Shape suffixes: N samples, M reference images, k nearest of them, D features, H W pixels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,22 +57,23 @@ def write_neighbors(
     distances as plain data: the median from a sample to its nearest reference image, and from a reference image to its
     nearest other.
     """
-    distances_NM, _ = nearest = _nearest(samples.features_ND, reference.features_ND, BESIDE)
+    distances_Nk, numbers_Nk = _nearest(samples.features_ND, reference.features_ND, BESIDE)
     among_M = _nearest(reference.features_ND, reference.features_ND, 2)[0][:, 1]
-    count = len(distances_NM)
+    count = len(distances_Nk)
     spread = torch.linspace(0, count - 1, min(SPREAD, count)).round().long().tolist()
-    closest = [i for i in distances_NM[:, 0].argsort().tolist() if i not in spread][:CLOSEST]
-    pictures = [_pick(samples, [*spread, *closest], chunk)]
-    pictures.append(_pick(reference, nearest[1][[*spread, *closest]].flatten().tolist(), chunk))
+    closest = [i for i in distances_Nk[:, 0].argsort().tolist() if i not in spread][:CLOSEST]
+    chosen = [*spread, *closest]
+    made = _pick(samples, chosen, chunk)
+    real = _pick(reference, numbers_Nk[chosen].flatten().tolist(), chunk)
     found = []
-    for i in [*spread, *closest]:
-        side = _side(pictures[0][i])
-        tiles = [_tile(pictures[0][i], side), *(_tile(pictures[1][j], side) for j in nearest[1][i].tolist())]
+    for i in chosen:
+        side = _side(made[i])
+        tiles = [_tile(image, side) for image in (made[i], *(real[j] for j in numbers_Nk[i].tolist()))]
         label = samples.read.labels[i]
         what = classes[label] if 0 <= label < len(classes) else samples.read.names[i]
-        title = f"{'closest: ' if i in closest else ''}{what}, {distances_NM[i, 0]:.1f}"
+        title = f"{'closest: ' if i in closest else ''}{what}, {distances_Nk[i, 0]:.1f}"
         found.append(write_parts(out, key, "neighbors", Path(samples.read.names[i]).stem, title, tiles))
-    facts = {"samples": float(distances_NM[:, 0].median()), "reference": float(among_M.median())}
+    facts = {"samples": float(distances_Nk[:, 0].median()), "reference": float(among_M.median())}
     return found, facts
 
 
