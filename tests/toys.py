@@ -91,6 +91,9 @@ class TwoScaleFeedback:
     def renew(self, ids: Tensor, aim: Tensor | None) -> Tensor:
         return ids
 
+    def reached(self) -> None:
+        return None
+
     def history(self) -> Tensor | None:
         return self._history
 

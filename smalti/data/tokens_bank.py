@@ -10,7 +10,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,9 @@ class Mix:
     """Share with a caption only; the rest has both."""
     exact: float = 0.4
     """Share of sequences that come from images that were not augmented."""
+    misnamed: float = 0.0
+    """Share of captions that name another artist than the image's. What is asked for in a style it was never seen in
+    is then drawn as somebody drew it, instead of as something else of that style."""
 
 
 def class_names(items: Sequence[Item]) -> tuple[str, ...]:
@@ -82,9 +85,13 @@ class TokenBank:
         mix: Mix = Mix(),
         seed: int = 0,
     ) -> None:
-        """`features` float [N, K, F] and `understood` bool [N, K]: the wordings of every image, None without text."""
+        """`features` float [N, K, F] and `understood` bool [N, K]: the wordings of every image, None without text.
+
+        With `mix.misnamed`, wordings that name each other artist of the images come behind those that name its own.
+        """
         self.ids, self.items, self.classes, self.mix, self.seed = ids, tuple(items), tuple(classes), mix, seed
         self.features, self.understood = features, understood
+        self.artists = len({x.artist for x in items}) if mix.misnamed else 1
         number = {name: i for i, name in enumerate(self.classes)}
         pairs = [[number[x.category], number[x.subcategory]] for x in items]
         self.labels = torch.tensor(pairs).to(ids.device)
@@ -111,7 +118,9 @@ class TokenBank:
         items = [bank.items[i] for i in emoji_of(bank).tolist()]
         features, known = None, None
         if encoder is not None:
-            made = encode_texts(encoder, [wordings(item, captions, seed) for item in items])
+            artists = sorted({item.artist for item in items}) if mix.misnamed else []
+            named = [[item, *(replace(item, artist=a) for a in artists if a != item.artist)] for item in items]
+            made = encode_texts(encoder, [[t for x in row for t in wordings(x, captions, seed)] for row in named])
             features, known = (t.to(bank.device) for t in made)
         classes = class_names(items)
         return cls(ids=ids, items=items, classes=classes, features=features, understood=known, mix=mix, seed=seed)
@@ -124,22 +133,34 @@ class TokenBank:
         versions = (draws_B4[:, 0] * (len(self.ids) - 1)).long() + 1 if len(self.ids) > 1 else torch.zeros(size).long()
         versions = torch.where(draws_B4[:, 1] < self.mix.exact, 0, versions)
         ids = self.ids[versions.to(self.ids.device), chosen.to(self.ids.device)].long()
+        other = torch.zeros(size, dtype=torch.int64)
+        if self.artists > 1:
+            draws_B2 = torch.rand(size, 2, generator=rng)
+            other = 1 + (draws_B2[:, 1] * (self.artists - 1)).long()
+            other = torch.where(draws_B2[:, 0] < self.mix.misnamed, other, 0)
         kind, pick = draws_B4[:, 2], (draws_B4[:, 3] * 1000).long()
         mix = self.mix
         with_class = ((kind >= mix.none) & (kind < mix.none + mix.by_class)) | (
             kind >= mix.none + mix.by_class + mix.by_text
         )
         with_text = kind >= mix.none + mix.by_class
-        return ids, self._condition(chosen, pick, with_class, with_text)
+        return ids, self._condition(chosen, pick, with_class, with_text, other)
 
-    def _condition(self, chosen: Tensor, pick: Tensor, with_class: Tensor, with_text: Tensor) -> Condition:
-        """Even picks ask for the category, odd ones for the subcategory; the pick also chooses the wording."""
+    def _condition(
+        self, chosen: Tensor, pick: Tensor, with_class: Tensor, with_text: Tensor, other: Tensor
+    ) -> Condition:
+        """Even picks ask for the category, odd ones for the subcategory; the pick also chooses the wording.
+
+        `other`: 0 names the image's artist, 1, 2 ... another one.
+        """
         device = self.ids.device
-        chosen, pick, with_class, with_text = (t.to(device) for t in (chosen, pick, with_class, with_text))
+        drawn = (chosen, pick, with_class, with_text, other)
+        chosen, pick, with_class, with_text, other = (t.to(device) for t in drawn)
         classes = torch.where(with_class, self.labels[chosen, pick % 2], -1)
         if self.features is None or self.understood is None:
             return Condition(classes=classes)
-        wording = pick // 2 % self.features.shape[1]
+        each = self.features.shape[1] // self.artists
+        wording = other * each + pick // 2 % each
         mask = (self.understood[chosen, wording] & with_text)[:, None]
         return Condition(classes=classes, text=self.features[chosen, wording][:, None].float(), text_mask=mask)
 
@@ -152,7 +173,7 @@ class TokenBank:
             part = indices[start : start + size]
             yes, first = torch.ones(len(part), dtype=torch.bool), torch.zeros(len(part), dtype=torch.int64)
             ids = self.ids[0, part.to(self.ids.device)].long()
-            condition = self._condition(part, first, yes, yes)
+            condition = self._condition(part, first, yes, yes, first)
             classes = self.labels[part.to(self.ids.device), 1]
             yield ids, Condition(classes=classes, text=condition.text, text_mask=condition.text_mask)
 

@@ -1,6 +1,7 @@
 """What tokenizers with a convolutional decoder learn from pixels: L1, L2, LPIPS and a hinge adversarial term."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ class ReconstructionConfig:
     """Weight of the mean squared pixel error."""
     perceptual: float = 0.0
     """Weight of LPIPS (arXiv 1801.03924); needs a perceptual network."""
+    perceptual_backbone: Literal["alex", "vgg"] = "alex"
+    """Network LPIPS looks with; VGG costs several times as much and follows finer texture."""
     perceptual_start: float = 0.0
     """Share of the training after which LPIPS is on."""
     adversarial: float = 0.0

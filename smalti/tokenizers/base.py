@@ -63,6 +63,10 @@ class Feedback(Protocol):
         """
         ...
 
+    def reached(self) -> Tensor | None:
+        """What the tokens so far add up to, an `aim` for `renew`; None where every token stands alone."""
+        ...
+
     def history(self) -> Tensor | None:
         """Every input returned so far, [B, n, C]: what a second model needs to go on."""
         ...
@@ -89,6 +93,9 @@ class NoFeedback:
     def renew(self, ids: Tensor, aim: Tensor | None) -> Tensor:
         """The same tokens."""
         return ids
+
+    def reached(self) -> None:
+        """Nothing."""
 
     def history(self) -> None:
         """Nothing."""

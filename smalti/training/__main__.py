@@ -19,7 +19,9 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.minutes=3; repeatable"
     )
     p.add_argument("--data", type=Path, default=Path("data/bank.safetensors"), help="the image bank")
-    p.add_argument("--networks", type=Path, default=Path("data/networks"), help="folder with lpips_alex.safetensors")
+    p.add_argument(
+        "--networks", type=Path, default=Path("data/networks"), help="folder of `smalti data prepare networks`"
+    )
     p.add_argument("--out", type=Path, default=Path("runs/minis"), help="runs go to OUT/RECIPE")
     p.add_argument("--model", action="append", default=[], metavar="RECIPE=FOLDER", help="an exported model elsewhere")
     p.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
@@ -34,7 +36,9 @@ def pack_parser() -> argparse.ArgumentParser:
     p.add_argument("--recipe", default="minis", help="what the other machine is to run (default: minis)")
     p.add_argument("--setting", default="gpu", help="with which setting (default: gpu)")
     p.add_argument("--data", type=Path, default=Path("data/bank.safetensors"), help="the image bank")
-    p.add_argument("--networks", type=Path, default=Path("data/networks"), help="folder with lpips_alex.safetensors")
+    p.add_argument(
+        "--networks", type=Path, default=Path("data/networks"), help="folder of `smalti data prepare networks`"
+    )
     p.add_argument("--out", type=Path, default=Path("smalti-training.tar.gz"), help="the file to write")
     return p
 

@@ -22,10 +22,12 @@ def pack(out: str | Path, *, data: Path, networks: Path, recipe: str = "minis", 
 
     Errors: FileNotFoundError for a missing bank or network, ValueError for an unknown recipe or setting.
     """
-    for stage in stages_of(recipe):
-        load_recipe(stage, setting, text_features=1)  # a broken recipe is found here, not there
-    lpips = networks / "lpips_alex.safetensors"
-    for path, command in ((data, "smalti data pack"), (lpips, "smalti data prepare networks")):
+    stages = [
+        load_recipe(stage, setting, text_features=1) for stage in stages_of(recipe)
+    ]  # a broken recipe is found here
+    backbones = {"alex", *(stage.lpips_backbone for stage in stages if stage.lpips_backbone)}
+    lpips = [networks / f"lpips_{name}.safetensors" for name in sorted(backbones)]
+    for path, command in ((data, "smalti data pack"), *((path, "smalti data prepare networks") for path in lpips)):
         if not path.is_file():
             raise FileNotFoundError(f"there is no {path}: make it with `{command}`")
     command = (
@@ -45,7 +47,8 @@ def pack(out: str | Path, *, data: Path, networks: Path, recipe: str = "minis", 
             for path in _sources():
                 _add(archive, f"smalti/{path.relative_to(PACKAGE).as_posix()}", path.read_bytes())
             _add(archive, "bank.safetensors", data.read_bytes())
-            _add(archive, "networks/lpips_alex.safetensors", lpips.read_bytes())
+            for path in lpips:
+                _add(archive, f"networks/{path.name}", path.read_bytes())
     return out
 
 

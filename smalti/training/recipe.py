@@ -117,6 +117,8 @@ class TokenDataConfig:
     """Share with a class only."""
     by_text: float = 0.40
     """Share with a caption only; the rest has both."""
+    misnamed: float = 0.0
+    """Share of captions that name another artist than the image's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,13 @@ class Recipe:
     def parts(self) -> "FamilyParts":
         """The classes that this recipe needs."""
         return FamilyParts(family(self.role, self.family))
+
+    @property
+    def lpips_backbone(self) -> str | None:
+        """Network of the objective's LPIPS term; None without such a term."""
+        if not getattr(self.objective, "perceptual", 0):
+            return None
+        return getattr(self.objective, "perceptual_backbone", "alex")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Place:
     data: Path
     """The bank file."""
     networks: Path
-    """Folder with lpips_alex.safetensors."""
+    """Folder of `smalti data prepare networks`: LPIPS of the objectives and of validation."""
     models: dict[str, Path]
     """Recipe name -> folder of its exported model, where it is not in `out`."""
     cpu: bool = False
@@ -133,6 +133,7 @@ def _tokenizer(recipe: Recipe, place: Place, accelerator: Accelerator, _: TextEn
     bank = ImageBank.load(
         place.data, device=device, seed=recipe.training.seed, size=recipe.config.image_size, crops=recipe.data.crops
     )
+    judge = _lpips(place, device)
     perceptual = _perceptual(recipe, place, device)
     discriminator = PatchDiscriminator() if getattr(recipe.objective, "adversarial", 0) else None
     objective = recipe.parts.objective(tokenizer, recipe.objective, perceptual=perceptual, discriminator=discriminator)
@@ -141,7 +142,7 @@ def _tokenizer(recipe: Recipe, place: Place, accelerator: Accelerator, _: TextEn
         return bank.batch(call, size, mix=recipe.data.mix, exact=recipe.data.exact, rank=rank)
 
     limit = recipe.training.validation
-    monitor = TokenizerMonitor(tokenizer=tokenizer, bank=bank, out=out, perceptual=perceptual, limit=limit)
+    monitor = TokenizerMonitor(tokenizer=tokenizer, bank=bank, out=out, perceptual=judge, limit=limit)
     trainer = _trainer(objective, data, recipe, place, accelerator, monitor)
     trainer.run(resume=place.resume)
     with trainer.averaged():
@@ -160,16 +161,22 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
 
 
 def _perceptual(recipe: Recipe, place: Place, device: torch.device) -> nn.Module | None:
-    """LPIPS, where the loss weighs it or its weights are there for validation."""
-    weights = place.networks / "lpips_alex.safetensors"
-    if not getattr(recipe.objective, "perceptual", 0) and not weights.is_file():
+    """What the loss weighs as LPIPS, if it does."""
+    if recipe.lpips_backbone is None:
         return None
+    weights = place.networks / f"lpips_{recipe.lpips_backbone}.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(
             f"the recipe weighs LPIPS and there is no {weights}: make it with `smalti data prepare networks --out "
             f"{place.networks}`, name its folder with --networks, or train with --set objective.perceptual=0"
         )
-    return Perceptual(weights).to(device)
+    return Perceptual(weights, recipe.lpips_backbone).to(device)
+
+
+def _lpips(place: Place, device: torch.device) -> nn.Module | None:
+    """LPIPS (alex) for validation, where its weights are there."""
+    weights = place.networks / "lpips_alex.safetensors"
+    return Perceptual(weights).to(device) if weights.is_file() else None
 
 
 def _generator(recipe: Recipe, place: Place, accelerator: Accelerator, encoder: TextEncoder | None) -> Path:
@@ -239,7 +246,8 @@ def _token_bank(
         if accelerator.is_main_process:
             write_tensors(path, {"ids": ids.cpu()}, {**made_of, "seed": str(seed)})
             print(f"encoded {ids.shape[0]} x {ids.shape[1]} images in {time.monotonic() - start:.0f} s", flush=True)
-    mix = Mix(none=data.none, by_class=data.by_class, by_text=data.by_text, exact=data.exact)
+    shares = {"none": data.none, "by_class": data.by_class, "by_text": data.by_text, "misnamed": data.misnamed}
+    mix = Mix(**shares, exact=data.exact)
     ids = ids.to(tokenizer.device)
     return TokenBank.build(ids, bank, encoder=encoder, captions=data.captions, mix=mix, seed=seed)
 

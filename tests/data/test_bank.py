@@ -2,6 +2,7 @@
 sharp and letters readable, splits are kept apart, and conditions come in the asked shares."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -210,6 +211,21 @@ def test_the_condition_is_the_images_own(tokens):
         if condition.classes[i] >= 0:
             item = tokens.items[int(ids[i, 0]) // 10]
             assert tokens.classes[int(condition.classes[i])] in (item.category, item.subcategory)
+
+
+def test_some_captions_name_another_artist(bank):
+    emoji = [x for x in bank.items if x.source == "emoji"]
+    emoji = [replace(x, artist="twemoji" if i % 2 else "noto") for i, x in enumerate(emoji)]
+    bank = ImageBank(bank.images[: len(emoji)], emoji)
+    ids = torch.arange(len(emoji))[None, :, None].expand(1, -1, 5).to(torch.int16)
+    mix = Mix(none=0, by_class=0, by_text=1, misnamed=0.25)
+    tokens = TokenBank.build(ids, bank, encoder=Words(), captions=1, mix=mix)
+    drawn, condition = tokens.batch(0, 20_000)
+    is_noto = torch.tensor([x.artist == "noto" for x in emoji])[drawn[:, 0]]
+    says_noto = condition.text[:, 0, 1] > 0
+    assert float((is_noto != says_noto).float().mean()) == pytest.approx(0.25, abs=0.015)
+    for shown, asked in tokens.heldout("pair", 4):
+        assert (asked.text[:, 0, 1] > 0).tolist() == [emoji[i].artist == "noto" for i in shown[:, 0].tolist()]
 
 
 def test_wordings_name_the_thing_and_the_style():

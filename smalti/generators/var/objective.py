@@ -16,6 +16,7 @@ from smalti.generators.base import Condition
 from smalti.generators.var.model import VARGenerator
 from smalti.nn.losses import Losses
 from smalti.tokenizers.base import Tokenizer
+from smalti.tokens import Choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,12 @@ class VARObjectiveConfig:
     which is hardest to learn, is decided there."""
     coarse_scales: int = 0
     """Scales of such a step."""
+    self_correction: float = 0.0
+    """Largest share of an image's tokens that are replaced by the model's own draws; the scales behind them are coded
+    anew to fit. So it learns to mend what it got wrong, and to look at the condition instead of the tokens alone. As
+    the bitwise self-correction of Infinity (arXiv 2412.04431), with errors of the model instead of random bits."""
+    self_correction_temperature: float = 1.0
+    """Temperature of these draws."""
     condition_dropout: float = 0.0
     """Share of the batch trained without its condition, for data that does not bring its own share."""
     label_smoothing: float = 0.0
@@ -75,7 +82,10 @@ class VARObjective(nn.Module):
         if self.config.condition_dropout and self.training:
             condition = self._drop(condition, rng)
         scales = self._scales(step)
-        inputs_BnC = self.inputs(ids_BL, scales)
+        if self.config.self_correction and self.training:
+            ids_BL, inputs_BnC = self.corrected(ids_BL, condition, scales, rng)
+        else:
+            inputs_BnC = self.inputs(ids_BL, scales)
         logits_BLV = self.model.logits(inputs_BnC, condition)[:, self.begin :]
         target_BL = ids_BL[:, self.begin : self.model.layout.starts[scales]]
         loss = F.cross_entropy(
@@ -99,6 +109,39 @@ class VARObjective(nn.Module):
         tokenizer, _ = self._frozen
         with torch.autocast(ids_BL.device.type, enabled=False):
             return tokenizer.feedback(len(ids_BL)).push_prefix(ids_BL, scales - 1)
+
+    @torch.no_grad()
+    def corrected(
+        self, ids_BL: Tensor, condition: Condition, scales: int, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Targets [B, n] and inputs [B, n - 1, C] of `scales` scales some of whose tokens the model draws itself.
+
+        What is drawn stays out of the targets, which code what the maps so far leave of the image.
+        """
+        tokenizer, _ = self._frozen
+        device, starts = ids_BL.device, self.model.layout.starts
+
+        def random(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=rng, device=rng.device).to(device)
+
+        share_B1 = random(len(ids_BL), 1) * self.config.self_correction
+        whole = tokenizer.feedback(len(ids_BL))
+        whole.push_prefix(ids_BL, len(starts) - 1)
+        feedback = tokenizer.feedback(len(ids_BL))
+        state = self.model.begin(condition, feedback=feedback)
+        changed_B1 = torch.zeros(len(ids_BL), 1, dtype=torch.bool, device=device)
+        targets = []
+        for k in range(scales):
+            known_Bn = ids_BL[:, starts[k] : starts[k + 1]]
+            targets.append(torch.where(changed_B1, feedback.renew(known_Bn, whole.reached()), known_Bn))
+            if k == scales - 1:
+                break
+            logits_BnV = self.model.predict(state).logits_RBnV[0].float() / self.config.self_correction_temperature
+            drawn_Bn = (logits_BnV - (-random(*logits_BnV.shape).clamp_min(1e-9).log()).log()).argmax(-1)
+            wrong_Bn = (random(*known_Bn.shape) < share_B1) & (drawn_Bn != targets[-1])
+            changed_B1 = changed_B1 | wrong_Bn.any(1, keepdim=True)
+            self.model.accept(state, Choice(ids=torch.where(wrong_Bn, drawn_Bn, targets[-1])))
+        return torch.cat(targets, dim=1), feedback.history()
 
     def _drop(self, condition: Condition, rng: torch.Generator) -> Condition:
         drop_B = torch.rand(len(condition), generator=rng, device=rng.device) < self.config.condition_dropout

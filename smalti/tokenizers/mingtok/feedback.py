@@ -56,6 +56,9 @@ class SemanticFeedback:
         """The same latents: none depends on another."""
         return ids
 
+    def reached(self) -> None:
+        """Nothing."""
+
     def history(self) -> Tensor | None:
         """Semantic features of all tokens so far, [B, steps, D]."""
         return self._features[:, : self.steps] if self.steps else None

@@ -51,6 +51,10 @@ class MultiScaleFeedback:
             return ids
         return self.quantizer.match(self.quantizer.shrink(aim - self.f_hat, self.steps))
 
+    def reached(self) -> Tensor:
+        """The sum of the maps so far [B, C, h, w]."""
+        return self.f_hat
+
     def history(self) -> Tensor | None:
         """Inputs of scales 1..steps, [B, n, C]."""
         return torch.cat(self._inputs, dim=1) if self._inputs else None
