@@ -133,8 +133,8 @@ def _tokenizer(recipe: Recipe, place: Place, accelerator: Accelerator, _: TextEn
     bank = ImageBank.load(
         place.data, device=device, seed=recipe.training.seed, size=recipe.config.image_size, crops=recipe.data.crops
     )
-    judge = _lpips(place, device)
-    perceptual = _perceptual(recipe, place, device)
+    alex = _lpips(place, "alex", device)
+    perceptual = _perceptual(recipe, place, device, alex)
     discriminator = PatchDiscriminator() if getattr(recipe.objective, "adversarial", 0) else None
     objective = recipe.parts.objective(tokenizer, recipe.objective, perceptual=perceptual, discriminator=discriminator)
 
@@ -142,7 +142,7 @@ def _tokenizer(recipe: Recipe, place: Place, accelerator: Accelerator, _: TextEn
         return bank.batch(call, size, mix=recipe.data.mix, exact=recipe.data.exact, rank=rank)
 
     limit = recipe.training.validation
-    monitor = TokenizerMonitor(tokenizer=tokenizer, bank=bank, out=out, perceptual=judge, limit=limit)
+    monitor = TokenizerMonitor(tokenizer=tokenizer, bank=bank, out=out, perceptual=alex, limit=limit)
     trainer = _trainer(objective, data, recipe, place, accelerator, monitor)
     trainer.run(resume=place.resume)
     with trainer.averaged():
@@ -160,23 +160,29 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def _perceptual(recipe: Recipe, place: Place, device: torch.device) -> nn.Module | None:
-    """What the loss weighs as LPIPS, if it does."""
-    if recipe.lpips_backbone is None:
+def _lpips(place: Place, backbone: str, device: torch.device) -> nn.Module | None:
+    """LPIPS, where the weights of its backbone are there."""
+    weights = _lpips_file(place, backbone)
+    return Perceptual(weights, backbone).to(device) if weights.is_file() else None
+
+
+def _lpips_file(place: Place, backbone: str) -> Path:
+    return place.networks / f"lpips_{backbone}.safetensors"
+
+
+def _perceptual(recipe: Recipe, place: Place, device: torch.device, alex: nn.Module | None) -> nn.Module | None:
+    """What the loss weighs as LPIPS, if it does; `alex`: the network of validation, which may be the same."""
+    backbone = recipe.lpips_backbone
+    if backbone is None:
         return None
-    weights = place.networks / f"lpips_{recipe.lpips_backbone}.safetensors"
-    if not weights.is_file():
+    network = alex if backbone == "alex" else _lpips(place, backbone, device)
+    if network is None:
         raise FileNotFoundError(
-            f"the recipe weighs LPIPS and there is no {weights}: make it with `smalti data prepare networks --out "
-            f"{place.networks}`, name its folder with --networks, or train with --set objective.perceptual=0"
+            f"the recipe weighs LPIPS and there is no {_lpips_file(place, backbone)}: make it with `smalti data "
+            f"prepare networks --out {place.networks}`, name its folder with --networks, or train with "
+            "--set objective.perceptual=0"
         )
-    return Perceptual(weights, recipe.lpips_backbone).to(device)
-
-
-def _lpips(place: Place, device: torch.device) -> nn.Module | None:
-    """LPIPS (alex) for validation, where its weights are there."""
-    weights = place.networks / "lpips_alex.safetensors"
-    return Perceptual(weights).to(device) if weights.is_file() else None
+    return network
 
 
 def _generator(recipe: Recipe, place: Place, accelerator: Accelerator, encoder: TextEncoder | None) -> Path:
@@ -246,8 +252,7 @@ def _token_bank(
         if accelerator.is_main_process:
             write_tensors(path, {"ids": ids.cpu()}, {**made_of, "seed": str(seed)})
             print(f"encoded {ids.shape[0]} x {ids.shape[1]} images in {time.monotonic() - start:.0f} s", flush=True)
-    shares = {"none": data.none, "by_class": data.by_class, "by_text": data.by_text, "misnamed": data.misnamed}
-    mix = Mix(**shares, exact=data.exact)
+    mix = Mix(none=data.none, by_class=data.by_class, by_text=data.by_text, exact=data.exact, misnamed=data.misnamed)
     ids = ids.to(tokenizer.device)
     return TokenBank.build(ids, bank, encoder=encoder, captions=data.captions, mix=mix, seed=seed)
 

@@ -116,15 +116,13 @@ class VARObjective(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Targets [B, n] and inputs [B, n - 1, C] of `scales` scales some of whose tokens the model draws itself.
 
-        What is drawn stays out of the targets, which code what the maps so far leave of the image.
+        What is drawn stays out of the targets, which code what the maps so far leave of the image. `rng` is on the
+        model's device.
         """
         tokenizer, _ = self._frozen
         device, starts = ids_BL.device, self.model.layout.starts
 
-        def random(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=rng, device=rng.device).to(device)
-
-        share_B1 = random(len(ids_BL), 1) * self.config.self_correction
+        share_B1 = torch.rand(len(ids_BL), 1, generator=rng, device=device) * self.config.self_correction
         whole = tokenizer.feedback(len(ids_BL))
         whole.push_prefix(ids_BL, len(starts) - 1)
         feedback = tokenizer.feedback(len(ids_BL))
@@ -136,9 +134,10 @@ class VARObjective(nn.Module):
             targets.append(torch.where(changed_B1, feedback.renew(known_Bn, whole.reached()), known_Bn))
             if k == scales - 1:
                 break
-            logits_BnV = self.model.predict(state).logits_RBnV[0].float() / self.config.self_correction_temperature
-            drawn_Bn = (logits_BnV - (-random(*logits_BnV.shape).clamp_min(1e-9).log()).log()).argmax(-1)
-            wrong_Bn = (random(*known_Bn.shape) < share_B1) & (drawn_Bn != targets[-1])
+            logits_BnV = self.model.predict(state).logits_RBnV[0] / self.config.self_correction_temperature
+            drawn_Bn = torch.multinomial(logits_BnV.softmax(-1).flatten(0, 1), 1, generator=rng).view_as(known_Bn)
+            replaced_Bn = torch.rand(known_Bn.shape, generator=rng, device=device) < share_B1
+            wrong_Bn = replaced_Bn & (drawn_Bn != targets[-1])
             changed_B1 = changed_B1 | wrong_Bn.any(1, keepdim=True)
             self.model.accept(state, Choice(ids=torch.where(wrong_Bn, drawn_Bn, targets[-1])))
         return torch.cat(targets, dim=1), feedback.history()
