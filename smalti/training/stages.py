@@ -22,7 +22,7 @@ from smalti.files import read_tensors, write_tensors
 from smalti.hub import load
 from smalti.hub.saving import save_pretrained
 from smalti.nn.discriminator import PatchDiscriminator
-from smalti.nn.perceptual import Perceptual
+from smalti.nn.perceptual import ClassifierDistance, Perceptual, PerceptualSum
 from smalti.pipeline import ImageGenerator
 from smalti.text.base import TextEncoder
 from smalti.tokenizers.base import Tokenizer
@@ -55,6 +55,10 @@ class Place:
     def run_folder(self, recipe: str) -> Path:
         """Checkpoints, logs, sheets and the export of a recipe."""
         return self.out / recipe
+
+    def network(self, name: str) -> Path:
+        """File of a perceptual network."""
+        return self.networks / f"{name}.safetensors"
 
     def model_of(self, recipe: str) -> Path:
         """The exported model of a recipe. Errors: FileNotFoundError with the command that makes it."""
@@ -162,27 +166,29 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
 
 def _lpips(place: Place, backbone: str, device: torch.device) -> nn.Module | None:
     """LPIPS, where the weights of its backbone are there."""
-    weights = _lpips_file(place, backbone)
+    weights = place.network(f"lpips_{backbone}")
     return Perceptual(weights, backbone).to(device) if weights.is_file() else None
 
 
-def _lpips_file(place: Place, backbone: str) -> Path:
-    return place.networks / f"lpips_{backbone}.safetensors"
-
-
 def _perceptual(recipe: Recipe, place: Place, device: torch.device, alex: nn.Module | None) -> nn.Module | None:
-    """What the loss weighs as LPIPS, if it does; `alex`: the network of validation, which may be the same."""
+    """What the loss weighs as perceptual term, if it does; `alex`: LPIPS of validation, which may be the same."""
     backbone = recipe.lpips_backbone
     if backbone is None:
         return None
-    network = alex if backbone == "alex" else _lpips(place, backbone, device)
-    if network is None:
-        raise FileNotFoundError(
-            f"the recipe weighs LPIPS and there is no {_lpips_file(place, backbone)}: make it with `smalti data "
-            f"prepare networks --out {place.networks}`, name its folder with --networks, or train with "
-            "--set objective.perceptual=0"
-        )
-    return network
+    for name in recipe.networks:
+        if not place.network(name).is_file():
+            raise FileNotFoundError(
+                f"the recipe's perceptual loss needs {place.network(name)}, which is not there: make it with `smalti "
+                f"data prepare networks --out {place.networks}`, name its folder with --networks, or train with "
+                "--set objective.perceptual=0"
+            )
+    lpips = alex if backbone == "alex" else _lpips(place, backbone, device)
+    assert lpips is not None
+    objective = recipe.objective
+    if not objective.classifier:
+        return lpips
+    classifier = ClassifierDistance(place.network(ClassifierDistance.NAME)).to(device)
+    return PerceptualSum(lpips, classifier, weight=objective.classifier, share=objective.classifier_share)
 
 
 def _generator(recipe: Recipe, place: Place, accelerator: Accelerator, encoder: TextEncoder | None) -> Path:

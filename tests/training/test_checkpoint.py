@@ -122,12 +122,11 @@ def test_pack_is_whole_and_reproducible(tmp_path):
     data, networks = tmp_path / "bank.safetensors", tmp_path / "networks"
     networks.mkdir()
     data.write_bytes(b"bank")
-    with pytest.raises(FileNotFoundError, match="lpips_alex"):
-        pack(tmp_path / "a.tar.gz", data=data, networks=networks)
-    (networks / "lpips_alex.safetensors").write_bytes(b"net")
-    with pytest.raises(FileNotFoundError, match="lpips_vgg"):  # the decoder's stage looks with it
-        pack(tmp_path / "a.tar.gz", data=data, networks=networks)
-    (networks / "lpips_vgg.safetensors").write_bytes(b"net")
+    perceptual = ("efficientnet_lite2", "lpips_alex", "lpips_vgg")  # what the stages of the decoder look with
+    for name in perceptual:
+        with pytest.raises(FileNotFoundError, match=name):
+            pack(tmp_path / "a.tar.gz", data=data, networks=networks)
+        (networks / f"{name}.safetensors").write_bytes(b"net")
     a, b = (pack(tmp_path / name, data=data, networks=networks) for name in ("a.tar.gz", "b.tar.gz"))
     with tarfile.open(a) as archive:
         names = archive.getnames()
@@ -135,9 +134,7 @@ def test_pack_is_whole_and_reproducible(tmp_path):
         archive.extractall(tmp_path / "there", filter="data")
     assert "python -m smalti.training minis --setting gpu" in readme
     assert not [n for n in names if "__pycache__" in n or "/samples/" in n]
-    assert {n.rpartition("/")[2] for n in names if "/networks/" in n} == {
-        f"lpips_{n}.safetensors" for n in ("alex", "vgg")
-    }
+    assert {n.rpartition("/")[2] for n in names if "/networks/" in n} == {f"{n}.safetensors" for n in perceptual}
     assert a.read_bytes() == b.read_bytes()
     help_text = subprocess.run(
         [sys.executable, "-m", "smalti.training", "--help"],
