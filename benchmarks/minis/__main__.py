@@ -209,7 +209,7 @@ class Run:
         protocol = {
             "reconstruction": budgets.PROTOCOL + "; LPIPS: v0.1, AlexNet, at 64 px; thumbnail: smalti.eval.thumbnail",
             "features": space.PROTOCOL,
-            "classifier": classifier.PROTOCOL,
+            "classifier": classifier.PROTOCOL.format(versions=self.sizes.judge.versions),
             "captions": "text 'NAME, ARTIST style'; gallery: all real training emoji; withheld code points: these too",
             "intervals": "95 % percentile bootstrap over images, 1000 rounds; differences paired",
             "quick": self.args.quick, "seed": self.args.seed, "threads": self.args.threads,

@@ -13,7 +13,7 @@ from benchmarks.minis.features import Features
 
 PROTOCOL = (
     "one hidden layer of 512 on the features, a head for categories and one for subcategories, trained on the real "
-    "training emoji (no drawing of a held-out code point), plain and augmented with blur (sigma 0 to 1.2 px), "
+    "training emoji (no drawing of a held-out code point), plain and in {versions} copies with blur (sigma 0 to 1.2 px), "
     "brightness, contrast, saturation (x 0.7 to 1.3) and hue (+-0.04)"
 )
 
@@ -63,9 +63,10 @@ class Judge(nn.Module):
 class JudgeTraining:
     """How the judge is trained."""
 
-    versions: int = 2
-    """Augmented copies of every training image, besides the image itself."""
-    steps: int = 1200
+    versions: int = 8
+    """Augmented copies of every training image, besides the image itself. With 2, accuracy on held-out originals moves
+    by 2.4 points between seeds, with 8 by 0.4."""
+    steps: int = 2400
     batch: int = 256
     seed: int = 0
 
