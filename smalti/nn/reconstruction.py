@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smalti.nn.losses import Losses
+from smalti.nn.perceptual import PerceptualSum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class ReconstructionObjective(nn.Module):
     ) -> None:
         """`perceptual`: (a, b) in [-1, 1] -> [B] distances; `discriminator`: images in [-1, 1] -> real/fake logits.
 
-        Errors: ValueError for a weight without the network it needs.
+        Errors: ValueError for a weight without the network it needs; `classifier` needs a `PerceptualSum`.
         """
         super().__init__()
         for weight, part, name in (
@@ -52,6 +53,11 @@ class ReconstructionObjective(nn.Module):
                 raise ValueError(
                     f"the objective weighs a term by {weight} that needs a {name}: pass one, or weigh it 0"
                 )
+        if config.classifier and not isinstance(perceptual, PerceptualSum):
+            raise ValueError(
+                f"the objective weighs a classifier by {config.classifier} beside LPIPS, and its perceptual network "
+                "has none: pass a PerceptualSum, or weigh it 0"
+            )
         self.weights, self.discriminator = config, discriminator
         self._perceptual = (perceptual,)  # in a tuple: not a part of the trained module
         self.progress = 0.0

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from smalti.nn.perceptual import ClassifierDistance, PerceptualSum
+from smalti.nn.reconstruction import ReconstructionConfig, ReconstructionObjective
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +52,17 @@ def test_classifier_refuses_weights_of_another_network(distance):
     state = dict(list(distance.net.state_dict().items())[:-1])
     with pytest.raises(RuntimeError, match="Missing key"):
         ClassifierDistance(state)
+
+
+def test_objective_weighs_the_classifier_and_refuses_to_go_without(distance, pair):
+    def lpips(a, b):
+        return (a - b).abs().mean((1, 2, 3))
+
+    config = ReconstructionConfig(mse=0.0, perceptual=2.0, classifier=0.5)
+    both = PerceptualSum(lpips, distance, weight=config.classifier)
+    objective = ReconstructionObjective(config, perceptual=both, discriminator=None)
+    expected = 2.0 * (lpips(*pair) + 0.5 * distance(*pair)).mean()
+    torch.testing.assert_close(objective.reconstruction(*pair).total, expected)
+    for perceptual in (distance, None):
+        with pytest.raises(ValueError, match="weighs a"):
+            ReconstructionObjective(config, perceptual=perceptual, discriminator=None)
