@@ -53,7 +53,7 @@ class ReconstructionObjective(nn.Module):
                 raise ValueError(
                     f"the objective weighs a term by {weight} that needs a {name}: pass one, or weigh it 0"
                 )
-        if config.classifier and not isinstance(perceptual, PerceptualSum):
+        if config.perceptual and config.classifier and not isinstance(perceptual, PerceptualSum):
             raise ValueError(
                 f"the objective weighs a classifier by {config.classifier} beside LPIPS, and its perceptual network "
                 "has none: pass a PerceptualSum, or weigh it 0"
