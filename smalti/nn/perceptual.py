@@ -117,7 +117,10 @@ class PerceptualSum(nn.Module):
     """LPIPS plus `weight` times a classifier's distance, which looks at the first `share` of a batch only."""
 
     def __init__(self, lpips: nn.Module, classifier: nn.Module, *, weight: float, share: float = 1.0) -> None:
+        """Both networks: images [B, 3, H, W] in [-1, 1], twice, to distances [B]. Errors: ValueError for a share."""
         super().__init__()
+        if not 0 < share <= 1:
+            raise ValueError(f"the classifier looks at a share of the batch above 0 and up to 1, got {share}")
         self.lpips, self.classifier = lpips, classifier
         self.weight, self.share = weight, share
 

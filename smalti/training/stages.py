@@ -184,11 +184,10 @@ def _perceptual(recipe: Recipe, place: Place, device: torch.device, alex: nn.Mod
             )
     lpips = alex if backbone == "alex" else _lpips(place, backbone, device)
     assert lpips is not None
-    objective = recipe.objective
-    if not objective.classifier:
+    if ClassifierDistance.NAME not in recipe.networks:
         return lpips
     classifier = ClassifierDistance(place.network(ClassifierDistance.NAME)).to(device)
-    return PerceptualSum(lpips, classifier, weight=objective.classifier, share=objective.classifier_share)
+    return PerceptualSum(lpips, classifier, weight=recipe.objective.classifier, share=recipe.objective.classifier_share)
 
 
 def _generator(recipe: Recipe, place: Place, accelerator: Accelerator, encoder: TextEncoder | None) -> Path:

@@ -46,6 +46,9 @@ def test_classifier_sees_its_share_of_the_batch(distance, pair):
     plain, seen = lpips(a, b), distance(a[:2], b[:2])
     got = PerceptualSum(lpips, distance, weight=0.5, share=0.6)(a, b)
     torch.testing.assert_close(got, plain + torch.cat([0.5 * seen, torch.zeros(1)]))
+    for share in (0.0, 1.1):
+        with pytest.raises(ValueError, match=f"got {share}"):
+            PerceptualSum(lpips, distance, weight=0.5, share=share)
 
 
 def test_classifier_refuses_weights_of_another_network(distance):
