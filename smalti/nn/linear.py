@@ -14,19 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_DTYPES = (torch.float32, torch.bfloat16)
+_ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.25}
 
 
 @cache
-def can_pack() -> bool:
-    """True if this build of torch and this CPU multiply packed weights, and get the stock product's result."""
+def can_pack(dtype: torch.dtype = torch.float32) -> bool:
+    """True if this build of torch and this CPU multiply packed weights, and get the stock product's result.
+
+    float32 and bfloat16 can be packed; bfloat16 only on CPUs that compute in it.
+    """
+    if dtype not in _ROUNDING:
+        return False
     rng = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(*shape, generator=rng) for shape in ((3, 32), (48, 32), (48,)))
+    x, weight, bias = (torch.randn(*shape, generator=rng).to(dtype) for shape in ((3, 32), (48, 32), (48,)))
     try:
         got = _multiply(x, _pack(weight), bias)
     except (AttributeError, RuntimeError):  # NotImplementedError is a RuntimeError
         return False
-    return torch.allclose(got, F.linear(x, weight, bias), atol=1e-4)
+    return torch.allclose(got, F.linear(x, weight, bias), atol=_ROUNDING[dtype])
 
 
 def pack_linears(model: nn.Module) -> bool:
@@ -34,12 +39,10 @@ def pack_linears(model: nn.Module) -> bool:
 
     Outputs stay the same up to rounding. The plain weights are freed; `state_dict` and `unpack_linears` give them back.
     """
-    if not can_pack():
-        return False
     packed = False
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and child.weight.dtype in _DTYPES and child.weight.device.type == "cpu":
+            if type(child) is nn.Linear and child.weight.device.type == "cpu" and can_pack(child.weight.dtype):
                 setattr(module, name, PackedLinear(child))
                 packed = True
     return packed

@@ -95,6 +95,7 @@ class Trainer:
             self.optimizers["discriminator"] = adamw(self.discriminator, config, learning_rate=rate)
         trained = [*self.model.parameters(), *(helpers.parameters() if helpers is not None else ())]
         self.parameters = [p for p in trained if p.requires_grad]
+        self.bf16 = config.bf16 and computes_bfloat16(self.device)
         self.wrapped = accelerator.prepare_model(objective)
         self.place, self.progress = Place(), 0.0
         self._resumed, self._began = 0.0, 0
@@ -147,6 +148,8 @@ class Trainer:
             f"batch {self.config.batch} x {self.accelerator.num_processes}, budget {self.config.minutes or '-'} min, "
             f"{self.config.steps or '-'} steps"
         )
+        if self.config.bf16 and not self.bf16:
+            self.log.say("this CPU only emulates bfloat16, tens of times slower: float32 instead")
 
     def _used_up(self) -> bool:
         """Reads the clock and sets `progress`; the processes of one run agree on the first one's clock."""
@@ -200,7 +203,7 @@ class Trainer:
             batch = self.data(call, config.batch // config.micro_batches, rank)
             last = m == config.micro_batches - 1
             with self._sync(last), _attention(self.device):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     losses: Losses = self.wrapped(batch, step, rng)
                 only = None if self.discriminator is None else self.parameters
                 (losses.total / config.micro_batches).backward(inputs=only)
@@ -327,6 +330,11 @@ class _Means:
                 totals[name] = (old[0] + a, old[1] + n)
         means = {name: a / n if n else float("nan") for name, (a, n) in totals.items()}
         return means, int(self.bad.item()) if self.bad is not None else 0
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has bfloat16 kernels; CPUs without AVX-512 emulate it, convolutions some 40 times slower."""
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _attention(device: torch.device) -> AbstractContextManager[Any]:

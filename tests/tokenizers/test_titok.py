@@ -59,9 +59,9 @@ def test_captions_go_through_the_clip_that_the_config_names(tiny_clip: Path) -> 
     features = CLIPText.load(str(tiny_clip)).features(["", "a cat"])
     empty = model.decode(tokens)
     given = model.decode(tokens, options=TextOptions(features=features[:1]))
-    assert torch.allclose(empty, given, atol=1e-5)
+    assert torch.allclose(empty, given, atol=1e-4)  # before it is clamped, the image reaches 16
     both = model.decode(tokens, options=TextOptions(captions=("", "a cat")))
-    assert torch.allclose(both, model.decode(tokens, options=TextOptions(features=features)), atol=1e-5)
+    assert torch.allclose(both, model.decode(tokens, options=TextOptions(features=features)), atol=1e-4)
     assert not torch.allclose(both[1], empty[1], atol=1e-3)
 
 
