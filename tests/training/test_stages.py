@@ -11,7 +11,7 @@ import smalti
 from smalti.files import read_tensors
 from smalti.hub.families import build_empty
 from smalti.training.recipe import load_recipe, read_yaml, shipped, stages_of
-from smalti.training.stages import Place, train_stage
+from smalti.training.stages import Place, _perceptual, train_stage
 from tests.training.conftest import SHORT, TINY_GENERATOR, TINY_TOKENIZER, WordEncoder
 
 RECIPES = [name for name in shipped() if stages_of(name) == [name]]
@@ -64,6 +64,26 @@ def test_recipe_builds(name, setting):
 def test_settings_share_the_model(name):
     cpu, gpu = (load_recipe(name, setting, text_features=64) for setting in ("cpu", "gpu"))
     assert cpu.config == gpu.config
+
+
+@pytest.mark.parametrize(("setting", "minutes"), [("cpu", 120), ("gpu", 20)])
+def test_the_packaged_models_are_trained_in_the_promised_time(setting, minutes):
+    """Two hours on two cores, twenty minutes on a GPU."""
+    spent = sum(load_recipe(name, setting, text_features=64).training.minutes for name in STAGES)  # type: ignore[misc]
+    assert spent <= 1.05 * minutes
+
+
+def test_an_objective_of_its_own_may_weigh_lpips(tmp_path, bank_file):
+    """LARP's knows no classifier beside it, nor a share of the batch."""
+    from smalti.tokenizers.larp.objective import LARPObjectiveConfig
+
+    recipe = replace(tiny("mini-var", "training.steps=1"), objective=LARPObjectiveConfig(perceptual=1.0))
+    place = place_in(tmp_path, bank_file, networks=tmp_path)
+    with pytest.raises(FileNotFoundError, match="lpips_alex.safetensors, which is not there"):
+        _perceptual(recipe, place, torch.device("cpu"), None)
+    place.network("lpips_alex").touch()
+    alex = torch.nn.Identity()
+    assert recipe.networks == ["lpips_alex"] and _perceptual(recipe, place, torch.device("cpu"), alex) is alex
 
 
 def test_a_recipe_says_only_what_its_base_does_not(tmp_path):

@@ -42,13 +42,14 @@ class MultiScaleQuantizer(Quantizer):
         normalize: bool = False,
         ratio: float = 0.5,
         refiners: int = 4,
+        sweeps: int = 0,
     ) -> None:
         """`sides` of the maps, the last being that of the grid; phi(h) = (1 - ratio) h + ratio conv(h).
 
-        `refiners`: how many such convolutions there are, shared by neighboring scales.
+        `refiners`: how many such convolutions there are, shared by neighboring scales. `sweeps`: see `choose`.
         """
         super().__init__()
-        self.sides, self.ratio, self.normalize = tuple(sides), ratio, normalize
+        self.sides, self.ratio, self.normalize, self.sweeps = tuple(sides), ratio, normalize, sweeps
         self.vocab, self.width = vocab, width
         self.codebook = nn.Parameter(torch.empty(vocab, width))
         nn.init.uniform_(self.codebook, -1 / vocab, 1 / vocab)
@@ -92,6 +93,39 @@ class MultiScaleQuantizer(Quantizer):
             squares = z_BnC.square().sum(-1, keepdim=True) + codes_VC.square().sum(-1)
             return (squares - 2 * z_BnC @ codes_VC.T).argmin(dim=-1)
 
+    def choose(self, k: int, rest_BChw: Tensor) -> Tensor:
+        """int64 [B, n]: codes of scale k for what the maps before it left of the features.
+
+        The nearest codes to the shrunken map, as published: they leave out what phi and the enlargement make of the
+        map. With `sweeps`, so many passes over its places follow, where each takes the code with which the whole map
+        comes nearest to `rest`, the other codes as they are (coordinate descent): the squared error never grows.
+        """
+        ids_Bn = self.match(self.shrink(rest_BChw, k))
+        if not self.sweeps:
+            return ids_Bn
+        with torch.autocast(rest_BChw.device.type, enabled=False):
+            return self._sweep(k, rest_BChw, ids_Bn)
+
+    @torch.no_grad()
+    def _sweep(self, k: int, rest_BChw: Tensor, ids_Bn: Tensor) -> Tensor:
+        """A change d of the code at place p changes the error |left|^2 by d G_p d - 2 d A_p left, G_p = A_p A_p^T."""
+        places, width = ids_Bn.shape[1], self.width
+        codes_VC = self.codebook.float()
+        left_BD = (rest_BChw - self.embed(k, ids_Bn)).float().flatten(1)
+        units = torch.eye(places * width).to(self.codebook).unflatten(1, (places, width))
+        still = self.refine(k, torch.zeros_like(units[:1]))
+        a_nCD = (self.refine(k, units) - still).float().flatten(1).unflatten(0, (places, width))
+        g_nCC = a_nCD @ a_nCD.transpose(1, 2)
+        norm_nV = ((codes_VC @ g_nCC) * codes_VC).sum(2)
+        ids_nB = ids_Bn.T.clone()
+        for _ in range(self.sweeps):
+            for p in range(places):
+                old_BC = codes_VC[ids_nB[p]]
+                pull_BC = old_BC @ g_nCC[p] + left_BD @ a_nCD[p].T
+                ids_nB[p] = (norm_nV[p] - 2 * pull_BC @ codes_VC.T).argmin(dim=1)
+                left_BD = left_BD - (codes_VC[ids_nB[p]] - old_BC) @ a_nCD[p]
+        return ids_nB.T.contiguous()
+
     def refine(self, k: int, codes_BnC: Tensor) -> Tensor:
         """phi_k(upsampled map) [B, C, h, w]: what scale k adds to the sum, from its looked-up codes."""
         side, full = self.sides[k], self.sides[-1]
@@ -117,8 +151,7 @@ class MultiScaleQuantizer(Quantizer):
         rest = f_BChw.detach()
         f_hat = torch.zeros_like(rest)
         for k in range(len(self.sides)):
-            z_BnC = self.shrink(rest, k)
-            ids_Bn = self.match(z_BnC)
+            z_BnC, ids_Bn = self.shrink(rest, k), self.choose(k, rest)
             added = self.embed(k, ids_Bn)
             f_hat = f_hat + added
             rest = rest - added.detach()

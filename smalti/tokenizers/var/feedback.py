@@ -49,7 +49,7 @@ class MultiScaleFeedback:
         """Codes [B, n] of what is left of the features `aim` [B, C, h, w] at this scale; without them the same ids."""
         if aim is None:
             return ids
-        return self.quantizer.match(self.quantizer.shrink(aim - self.f_hat, self.steps))
+        return self.quantizer.choose(self.steps, aim - self.f_hat)
 
     def reached(self) -> Tensor:
         """The sum of the maps so far [B, C, h, w]."""

@@ -43,6 +43,7 @@ class VARTokenizer(Tokenizer):
             normalize=config.normalize,
             ratio=config.residual_ratio,
             refiners=config.refiner_count,
+            sweeps=config.sweeps,
         )
         self._layout = TokenLayout.scales(config.sides, config.vocab)
 
