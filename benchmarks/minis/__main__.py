@@ -49,7 +49,7 @@ class Sizes:
 
 QUICK = Sizes(
     heldout=96, classes=180, each_subcategory=1, captions=60, pair=64, reference=96,
-    judge=classifier.JudgeTraining(versions=1, steps=500),
+    judge=classifier.JudgeTraining(judges=1, versions=1, steps=500),
 )  # fmt: skip
 
 
@@ -154,10 +154,10 @@ class Run:
         labels, seed = samples.Labels.of(self.bank), self.args.seed
         train = self.bank.indices("emoji", "train")
         counts = (len(labels.categories), len(labels.subcategories))
-        judge = classifier.train_judge(
+        judges = classifier.train_judges(
             self.bank.exact(train), labels.labels(train), counts, self.kept, self.sizes.judge
         )
-        jury = samples.Jury(judge=judge, features=self.features, labels=labels)
+        jury = samples.Jury(judges=judges, features=self.features, labels=labels)
         rows, coded = samples.ceilings(jury, self.tokenizer, self.heldout("emoji"))
         asked = labels.natural(self.sizes.classes)
         natural = self.generator.generate(classes=asked, seed=seed).images
@@ -206,10 +206,11 @@ class Run:
 
     def write(self, rows: list[Row], seconds: float) -> None:
         """floors.json and floors.txt."""
+        judges = {"versions": self.sizes.judge.versions, "judges": self.sizes.judge.judges}
         protocol = {
             "reconstruction": budgets.PROTOCOL + "; LPIPS: v0.1, AlexNet, at 64 px; thumbnail: smalti.eval.thumbnail",
             "features": space.PROTOCOL,
-            "classifier": classifier.PROTOCOL.format(versions=self.sizes.judge.versions),
+            "classifier": classifier.PROTOCOL.format(**judges),
             "captions": "text 'NAME, ARTIST style'; gallery: all real training emoji; withheld code points: these too",
             "intervals": "95 % percentile bootstrap over images, 1000 rounds; differences paired",
             "quick": self.args.quick, "seed": self.args.seed, "threads": self.args.threads,

@@ -70,21 +70,23 @@ def shares(mix: Counter[str], count: int) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Jury:
-    """A judge, its features, and the names it uses."""
+    """Judges, their features, and the names they use."""
 
-    judge: Judge
+    judges: Sequence[Judge]
     features: Features
     labels: Labels
 
     def category_hits(self, images: Tensor, asked: Sequence[str] | Tensor) -> Tensor:
-        """float [N]: 1 where the judged category is the asked one."""
-        wanted = _numbers(asked, self.labels.categories)
-        return (self.judge.top1(self.features(images))[0] == wanted).float()
+        """float [N]: share of the judges that see the asked category."""
+        return self._hits(images, _numbers(asked, self.labels.categories), 0)
 
     def subcategory_hits(self, images: Tensor, asked: Sequence[str] | Tensor) -> Tensor:
-        """float [N]: 1 where the judged subcategory is the asked one."""
-        wanted = _numbers(asked, self.labels.subcategories)
-        return (self.judge.top1(self.features(images))[1] == wanted).float()
+        """float [N]: share of the judges that see the asked subcategory."""
+        return self._hits(images, _numbers(asked, self.labels.subcategories), 1)
+
+    def _hits(self, images: Tensor, wanted_N: Tensor, level: int) -> Tensor:
+        features_ND = self.features(images)
+        return torch.stack([(judge.top1(features_ND)[level] == wanted_N).float() for judge in self.judges]).mean(0)
 
 
 def ceilings(jury: Jury, tokenizer: Tokenizer, indices: Tensor) -> tuple[list[Row], float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.minis.captions import caption_rows, spread
-from benchmarks.minis.classifier import JudgeTraining, augmented, train_judge
+from benchmarks.minis.classifier import JudgeTraining, augmented, train_judges
 from benchmarks.minis.copies import Neighbors, copy_rows, sheet
 from benchmarks.minis.features import Gallery, cached
 from benchmarks.minis.reconstruction import reconstruction
@@ -90,8 +90,8 @@ def jury(bank: ImageBank) -> Jury:
     """A judge of the toy emoji."""
     labels, train = Labels.of(bank), bank.indices("emoji", "train")
     settings = JudgeTraining(versions=1, steps=150, batch=64)
-    judge = train_judge(bank.exact(train), labels.labels(train), (2, 4), features, settings)
-    return Jury(judge=judge, features=features, labels=labels)
+    judges = train_judges(bank.exact(train), labels.labels(train), (2, 4), features, settings)
+    return Jury(judges=judges, features=features, labels=labels)
 
 
 def test_captions_of_a_perfect_and_of_a_wrong_generator() -> None:
