@@ -1,6 +1,7 @@
-"""Shared by all tests: one thread, no network, and the summary line of the golden cases."""
+"""Shared by all tests: no network, one thread a process, and the summary lines of the golden cases of all processes."""
 
 import os
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make tiny models slow on a busy machine
@@ -13,7 +14,22 @@ from tests.replay.case import LEDGER
 
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
-    torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)) if alone else 1)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands over what it has compared."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["ledger"] = [[*case, *counts] for case, counts in LEDGER.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The summary is written by the process that has started the workers."""
+    for family, name, *counts in getattr(node, "workeroutput", {}).get("ledger", []):
+        LEDGER[family, name] = tuple(counts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
