@@ -206,11 +206,10 @@ class Run:
 
     def write(self, rows: list[Row], seconds: float) -> None:
         """floors.json and floors.txt."""
-        judges = {"versions": self.sizes.judge.versions, "judges": self.sizes.judge.judges}
         protocol = {
             "reconstruction": budgets.PROTOCOL + "; LPIPS: v0.1, AlexNet, at 64 px; thumbnail: smalti.eval.thumbnail",
             "features": space.PROTOCOL,
-            "classifier": classifier.PROTOCOL.format(**judges),
+            "classifier": classifier.PROTOCOL.format(judge=self.sizes.judge),
             "captions": "text 'NAME, ARTIST style'; gallery: all real training emoji; withheld code points: these too",
             "intervals": "95 % percentile bootstrap over images, 1000 rounds; differences paired",
             "quick": self.args.quick, "seed": self.args.seed, "threads": self.args.threads,

