@@ -109,29 +109,43 @@ class MultiScaleQuantizer(Quantizer):
     @torch.no_grad()
     def _sweep(self, k: int, rest_BChw: Tensor, ids_Bn: Tensor) -> Tensor:
         """A change d of the code at place p changes the error |left|^2 by d G_p d - 2 d A_p left, G_p = A_p A_p^T."""
-        places, width = ids_Bn.shape[1], self.width
         codes_VC = self.codebook.float()
         left_BD = (rest_BChw - self.embed(k, ids_Bn)).float().flatten(1)
-        units = torch.eye(places * width).to(self.codebook).unflatten(1, (places, width))
-        still = self.refine(k, torch.zeros_like(units[:1]))
-        a_nCD = (self.refine(k, units) - still).float().flatten(1).unflatten(0, (places, width))
+        a_nCD = self._operators(k)
         g_nCC = a_nCD @ a_nCD.transpose(1, 2)
-        norm_nV = ((codes_VC @ g_nCC) * codes_VC).sum(2)
+        squares_VCC = codes_VC[:, :, None] * codes_VC[:, None, :]
+        norm_nV = g_nCC.flatten(1) @ squares_VCC.flatten(1).T
         ids_nB = ids_Bn.T.clone()
         for _ in range(self.sweeps):
-            for p in range(places):
+            for p in range(len(ids_nB)):
                 old_BC = codes_VC[ids_nB[p]]
                 pull_BC = old_BC @ g_nCC[p] + left_BD @ a_nCD[p].T
                 ids_nB[p] = (norm_nV[p] - 2 * pull_BC @ codes_VC.T).argmin(dim=1)
                 left_BD = left_BD - (codes_VC[ids_nB[p]] - old_BC) @ a_nCD[p]
         return ids_nB.T.contiguous()
 
+    def _operators(self, k: int) -> Tensor:
+        """float32 A [n, C, C * h * w]: what a code z at place p of map k adds to the sum is z A_p, phi's bias apart.
+
+        The enlargement treats all channels alike, so one channel is enlarged and meets every kernel of phi.
+        """
+        width, count = self.width, self.sides[k] ** 2
+        units = torch.eye(count).to(self.codebook.device).unflatten(1, (1, self.sides[k], self.sides[k]))
+        spread_n1hw = self._enlarge(k, units)
+        conv = self.refiners[self.refiner_of[k]]
+        kernels = conv.weight.float().transpose(0, 1).flatten(0, 1)[:, None]
+        a_nCChw = F.conv2d(spread_n1hw, kernels, padding=1).unflatten(1, (width, width)) * self.ratio
+        a_nCChw.diagonal(dim1=1, dim2=2).add_(spread_n1hw.movedim(1, -1) * (1 - self.ratio))
+        return a_nCChw.flatten(2)
+
+    def _enlarge(self, k: int, h_BChw: Tensor) -> Tensor:
+        """A map of scale k on the full grid."""
+        full = self.sides[-1]
+        return F.interpolate(h_BChw, size=(full, full), mode="bicubic") if k < len(self.sides) - 1 else h_BChw
+
     def refine(self, k: int, codes_BnC: Tensor) -> Tensor:
         """phi_k(upsampled map) [B, C, h, w]: what scale k adds to the sum, from its looked-up codes."""
-        side, full = self.sides[k], self.sides[-1]
-        h_BChw = codes_BnC.transpose(1, 2).unflatten(2, (side, side))
-        if k < len(self.sides) - 1:
-            h_BChw = F.interpolate(h_BChw, size=(full, full), mode="bicubic")
+        h_BChw = self._enlarge(k, codes_BnC.transpose(1, 2).unflatten(2, (self.sides[k], self.sides[k])))
         conv = self.refiners[self.refiner_of[k]]
         return h_BChw * (1 - self.ratio) + conv(h_BChw) * self.ratio
 
