@@ -59,7 +59,7 @@ class TrainingConfig:
     ema: float = 0.999
     """Decay of the averaged weights, approached as (1 + step) / (10 + step); they are evaluated and exported."""
     bf16: bool = False
-    """Compute in bfloat16 where autocast does; weights stay float32. Not done on a CPU that is no faster in it."""
+    """Compute in bfloat16 where autocast does; weights stay float32. Not done on a CPU that only emulates it."""
     channels_last: bool = False
     """Keep convolution weights in channels-last order."""
     compile: tuple[str, ...] = ()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -96,7 +95,7 @@ class Trainer:
             self.optimizers["discriminator"] = adamw(self.discriminator, config, learning_rate=rate)
         trained = [*self.model.parameters(), *(helpers.parameters() if helpers is not None else ())]
         self.parameters = [p for p in trained if p.requires_grad]
-        self.bf16 = config.bf16 and self._bfloat16_pays()
+        self.bf16 = config.bf16 and _computes_bfloat16(self.device)
         self.wrapped = accelerator.prepare_model(objective)
         self.place, self.progress = Place(), 0.0
         self._resumed, self._began = 0.0, 0
@@ -150,14 +149,7 @@ class Trainer:
             f"{self.config.steps or '-'} steps"
         )
         if self.config.bf16 and not self.bf16:
-            self.log.say("this CPU is no faster in bfloat16: float32 instead")
-
-    def _bfloat16_pays(self) -> bool:
-        """Whether this device computes faster in bfloat16; the first process decides for all."""
-        pays = _bfloat16_pays(self.device)
-        if self.accelerator.num_processes > 1:
-            pays = bool(_from_first(torch.tensor(float(pays), device=self.device)))
-        return pays
+            self.log.say("this CPU only emulates bfloat16, tens of times slower: float32 instead")
 
     def _used_up(self) -> bool:
         """Reads the clock and sets `progress`; the processes of one run agree on the first one's clock."""
@@ -340,30 +332,9 @@ class _Means:
         return means, int(self.bad.item()) if self.bad is not None else 0
 
 
-def _bfloat16_pays(device: torch.device) -> bool:
-    """Whether a device computes faster in bfloat16.
-
-    CPUs differ: those without AVX-512 emulate it, some with it run at half the speed of float32, those with AMX at a
-    multiple. So a convolution is timed there in both, some 50 ms in all.
-    """
-    if device.type != "cpu":
-        return True
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    return _convolution_time(torch.bfloat16) < _convolution_time(torch.float32)
-
-
-@torch.no_grad()
-def _convolution_time(dtype: torch.dtype) -> float:
-    """Seconds of a convolution on the CPU, the best of five after a first one; draws no random numbers."""
-    weight = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-    images = torch.ones(8, 64, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        F.conv2d(images, weight, padding=1)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has bfloat16 kernels; CPUs without AVX-512 emulate it, convolutions some 40 times slower."""
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _attention(device: torch.device) -> AbstractContextManager[Any]:

@@ -41,12 +41,13 @@ def test_every_value(golden) -> None:
 
 
 def _fid(account: Account, tensors: dict[str, torch.Tensor]) -> None:
-    for case, pair, loose in (("main", "", 1e-6), ("deficient", "deficient_", 1e-5)):
+    # Deficient: roots of eigenvalues that are zero but for rounding, which moves with LAPACK's threads by 2e-9.
+    for case, pair, tight, loose in (("main", "", 1e-9, 1e-6), ("deficient", "deficient_", 1e-8, 1e-5)):
         names = ("deficient_fake", "deficient_real") if pair else ("fake_features", "real_features")
         a, b = (statistics_of(tensors[name]) for name in names)
         ours = frechet_distance(a, b, force=case == "deficient")
         account.ignore(f"fid/{case}/.* warnings", "warnings of other libraries")
-        account.compare(account.one(f"fid/{case}/numpy.*canonical"), ours, rtol=1e-9)
+        account.compare(account.one(f"fid/{case}/numpy.*canonical"), ours, rtol=tight)
         account.compare(f"fid/{case}/mean term ||dmu||^2", float((a.mean - b.mean).square().sum()), rtol=1e-12)
         account.compare(account.one(f"fid/{case}/piq.*"), ours, rtol=1e-5)
         for other in account.matching(f"fid/{case}/.*"):

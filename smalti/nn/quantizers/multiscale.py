@@ -132,8 +132,8 @@ class MultiScaleQuantizer(Quantizer):
         width, count = self.width, self.sides[k] ** 2
         units = torch.eye(count).to(self.codebook.device).unflatten(1, (1, self.sides[k], self.sides[k]))
         spread_n1hw = self._enlarge(k, units)
-        conv = self.refiners[self.refiner_of[k]]
-        kernels = conv.weight.float().transpose(0, 1).flatten(0, 1)[:, None]
+        weight_OIhw = self.refiners[self.refiner_of[k]].get_parameter("weight")
+        kernels = weight_OIhw.float().transpose(0, 1).flatten(0, 1)[:, None]
         a_nCChw = F.conv2d(spread_n1hw, kernels, padding=1).unflatten(1, (width, width)) * self.ratio
         a_nCChw.diagonal(dim1=1, dim2=2).add_(spread_n1hw.movedim(1, -1) * (1 - self.ratio))
         return a_nCChw.flatten(2)
