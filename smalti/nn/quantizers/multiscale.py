@@ -113,8 +113,8 @@ class MultiScaleQuantizer(Quantizer):
         left_BD = (rest_BChw - self.embed(k, ids_Bn)).float().flatten(1)
         a_nCD = self._operators(k)
         g_nCC = a_nCD @ a_nCD.transpose(1, 2)
-        squares_VCC = codes_VC[:, :, None] * codes_VC[:, None, :]
-        norm_nV = g_nCC.flatten(1) @ squares_VCC.flatten(1).T
+        outer_VCC = codes_VC[:, :, None] * codes_VC[:, None, :]
+        norm_nV = g_nCC.flatten(1) @ outer_VCC.flatten(1).T
         ids_nB = ids_Bn.T.clone()
         for _ in range(self.sweeps):
             for p in range(len(ids_nB)):
@@ -129,12 +129,12 @@ class MultiScaleQuantizer(Quantizer):
 
         The enlargement treats all channels alike, so one channel is enlarged and meets every kernel of phi.
         """
-        width, count = self.width, self.sides[k] ** 2
-        units = torch.eye(count).to(self.codebook.device).unflatten(1, (1, self.sides[k], self.sides[k]))
-        spread_n1hw = self._enlarge(k, units)
+        side = self.sides[k]
+        units = torch.eye(side * side, device=self.codebook.device, dtype=torch.float32)
+        spread_n1hw = self._enlarge(k, units.unflatten(1, (1, side, side)))
         weight_OIhw = self.refiners[self.refiner_of[k]].get_parameter("weight")
         kernels = weight_OIhw.float().transpose(0, 1).flatten(0, 1)[:, None]
-        a_nCChw = F.conv2d(spread_n1hw, kernels, padding=1).unflatten(1, (width, width)) * self.ratio
+        a_nCChw = F.conv2d(spread_n1hw, kernels, padding=1).unflatten(1, (self.width, self.width)) * self.ratio
         a_nCChw.diagonal(dim1=1, dim2=2).add_(spread_n1hw.movedim(1, -1) * (1 - self.ratio))
         return a_nCChw.flatten(2)
 
